@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent / "pocketzoo"
 DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 
 ROOMS = [
+    "core", "core/untrusted",
     "core", "core/reading",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
@@ -36,7 +37,7 @@ ROOMS = [
     "reports/measured", "reports/charts", "reports",
     "workflows",
     "testing",
-    "plugins",
+    "plugins", "plugins/transformers",
     "cli",
 ]  # fmt: skip
 FILES_A_ROOM, LINES_A_FILE = 20, 400
@@ -82,6 +83,7 @@ COMMANDS_SEE = (
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
     "pocketzoo.core.telemetry",
+    "pocketzoo.core.untrusted.shown",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",
     "pocketzoo.train.settings",
@@ -164,7 +166,7 @@ OTHERS = {
 def room(name: str) -> str:
     """The folder of a module; a plugin that is a folder is one thing with the others."""
     folder = FILES[name].parent.relative_to(ROOT).as_posix()
-    return "plugins" if folder.startswith("plugins/") else folder
+    return "plugins" if folder.startswith("plugins/") and folder not in ROOMS else folder
 
 
 def reached(name: str, arrows: dict[str, set[str]]) -> set[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import (
     force_option,
     json_option,
@@ -69,7 +70,7 @@ def fit_agent(
         print_json({"bundle": str(out), **metrics})
     else:
         print_columns([[name.replace("_", " "), f"{value:.6g}"] for name, value in metrics.items()])
-        click.echo(f"wrote {out}")
+        echo(f"wrote {out}")
 
 
 @click.command()

@@ -7,12 +7,16 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option, names, out_option, resolver
 from pocketzoo.cli.render import Bars, flat, print_columns, print_json
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.catalog.plugin_manager import Plugin
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.zoo.catalog.kinds import KINDS
 
@@ -141,7 +145,8 @@ def _tensors(bundle: str) -> dict[str, dict[str, str]]:
         if each.state:
             facts.append(STATES[each.role].format(each.state))
         for sqnr in each.sqnr:
-            facts.append(f"{'equal' if sqnr.value is None else f'{sqnr.value:.1f} dB'} for {sqnr.target}")
+            shown = "equal" if sqnr.value is None else f"{sqnr.value:.1f} dB"
+            facts.append(f"{shown} for {sqnr.target}{' (random samples)' * sqnr.on_random_samples}")
         sides[f"{each.role}s"][f"{each.graph}.{each.name}" if each.graph else each.name] = ", ".join(facts)
     return {side: _first(lines) for side, lines in sides.items()}
 
@@ -162,7 +167,13 @@ def plugins(as_json: bool) -> None:
     if as_json:
         print_json(entries)
     else:
-        print_columns([[p.name, p.origin, f"not in use: {p.reason}" if p.reason else "ok"] for p in entries])
+        print_columns([[p.name, p.origin, _status(p)] for p in entries])
+
+
+def _status(plugin: Plugin) -> str:
+    if not plugin.reason:
+        return "ok"
+    return f"{'in part not' if plugin.partly else 'not'} in use: {plugin.reason}"
 
 
 @click.command("new-plugin")
@@ -181,7 +192,7 @@ def new_plugin(name: str, kind: str | None, out: Path | None) -> None:
     from pocketzoo.workflows.new_plugin import new_plugin
 
     folder = new_plugin(name, out, kind=kind)
-    click.echo(f"wrote {folder}; next:")
+    echo(f"wrote {folder}; next:")
     print_columns([["", f'pip install --editable "{folder}[test]"'], ["", f"python -m pytest {folder}"]])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import named, names, out_option, resolver, seed_option
 
 
@@ -32,4 +33,4 @@ def preview(data: str, out: Path, backbone: str, samples: int, training: tuple[s
         data, out, backbone=backbone, samples=samples, seed=seed, training=named(training, "--set"),
         registry=resolver(),
     )  # fmt: skip
-    click.echo(f"wrote {out} ({width} x {height} pixels)")
+    echo(f"wrote {out} ({width} x {height} pixels)")

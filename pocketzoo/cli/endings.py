@@ -15,9 +15,17 @@ from typing import NoReturn
 
 import click
 
-from pocketzoo.cli.hints import print_hint
-from pocketzoo.core.errors import MemoryShortError, PocketzooError, ProcessLostError, RejectedError, StorageError
+from pocketzoo.cli.echo import echo, print_hint
+from pocketzoo.core.errors import (
+    MemoryShortError,
+    PluginError,
+    PocketzooError,
+    ProcessLostError,
+    RejectedError,
+    StorageError,
+)
 from pocketzoo.core.optional import missing
+from pocketzoo.core.untrusted.shown import shown
 
 DONE, CANNOT, WRONG_USE = 0, PocketzooError.exit_code, click.UsageError.exit_code
 REJECTED, INTERRUPTED = RejectedError.exit_code, 128 + signal.SIGINT
@@ -40,7 +48,12 @@ def endings() -> Iterator[None]:
     try:
         try:
             yield
-        except SystemExit:
+        except SystemExit as error:
+            if (module := _ended_by(error)) is not None:
+                raise PluginError(
+                    f"{module} ended the program with {str(error.code)[:200]!r}, which no plugin may",
+                    "see pocketzoo plugins; leave it out with POCKETZOO_PLUGINS, or tell its author",
+                ) from error
             _flush()
             raise
         _flush()
@@ -52,6 +65,8 @@ def endings() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:  # whoever read our output has enough of it
             _discard_output()
             raise SystemExit(CANNOT) from None
+        if isinstance(error, click.ClickException):  # click prints these itself, with what was typed in them
+            setattr(error, "message", shown(error.message))  # noqa: B010 - for a type checker it is final
         if (explained := explain(error)) is None:
             raise
         show_error(explained)
@@ -85,12 +100,21 @@ def explain(error: BaseException) -> PocketzooError | None:
     return None
 
 
+def _ended_by(error: SystemExit) -> str | None:
+    """The module that called ``sys.exit``, where it is none of ours: a script of its author's, or argparse in it."""
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        trace = trace.tb_next
+    return None if module.partition(".")[0] in ("pocketzoo", "click") else module
+
+
 def show_error(error: PocketzooError) -> None:
     """Two lines on stderr: what, and what next."""
     with suppress(OSError):  # there may be nowhere left to say it
         message = " ".join(error.message.split())
         message = message if len(message) <= LONGEST else f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+        echo(f" {message}", mark="error:", color="red", err=True)
         if error.hint:
             print_hint(error.hint)
 
@@ -98,7 +122,7 @@ def show_error(error: PocketzooError) -> None:
 def end(says: str, code: int) -> NoReturn:
     """End with one line on stderr."""
     with suppress(OSError):
-        click.echo(says, err=True)
+        echo(says, err=True)
     _discard_output_on_error()
     raise SystemExit(code) from None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import (
     data_option,
     force_option,
@@ -123,8 +124,8 @@ def export(
         return
     if to == "trtexec":
         for script in sorted(path.rglob("build.sh")):  # one for each graph
-            click.echo(script.read_text("utf8").splitlines()[-1])
-    click.echo(f"wrote {path} ({f'{len(files)} files, ' * path.is_dir()}{size:,} bytes)")
+            echo(script.read_text("utf8").splitlines()[-1])
+    echo(f"wrote {path} ({f'{len(files)} files, ' * path.is_dir()}{size:,} bytes)")
 
 
 @click.command()
@@ -196,7 +197,7 @@ def bench(
         print_timings(rows)
         print_generation(rows)
     if plot:
-        click.echo(f"wrote {save_plot(rows, plot)}", err=as_json)
+        echo(f"wrote {save_plot(rows, plot)}", err=as_json)
 
 
 def _numbers(text: str, option: str) -> list[int]:
@@ -250,7 +251,7 @@ def predict(
         print_json([{"file": p.file, **({"place": p.place} if p.place else {}), **p.answer} for p in predictions])
         return
     for prediction in predictions:
-        click.echo(prediction.file + (f", {prediction.place}" if prediction.place else ""))
+        echo(prediction.file + (f", {prediction.place}" if prediction.place else ""))
         print_answer(prediction)
 
 
@@ -267,9 +268,7 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
     """
     from pocketzoo.reports.report import report
 
-    click.echo(
-        f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, registry=resolver(), progress=Bars())}"
-    )
+    echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, registry=resolver(), progress=Bars())}")
 
 
 @click.command()
@@ -285,5 +284,5 @@ def demo(out: Path | None, force: bool) -> None:
 
     result = demo(out or Path("pocketzoo-demo"), force=force, registry=resolver(), progress=Bars())
     print_measurements(result.rows)
-    click.echo()
+    echo()
     print_columns([[name, str(path)] for name, path in result.places.items()])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import image_size, json_option, named, out_option, resolver, seed_option
 from pocketzoo.cli.render import Bars, print_json
 from pocketzoo.cli.training_options import model_options, training_options
@@ -67,6 +68,6 @@ def find_rate(
     if as_json:
         print_json({"learning_rate": best, "rates": curve.rates, "losses": curve.losses, "smoothed": curve.smoothed})
         return
-    click.echo(f"--learning-rate {best:.2g}")
+    echo(f"--learning-rate {best:.2g}")
     if out is not None:
-        click.echo(f"wrote {out}")
+        echo(f"wrote {out}")

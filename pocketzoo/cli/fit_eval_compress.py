@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.cli.options import (
     Fraction,
     data_option,
@@ -98,7 +98,7 @@ def fit(
         print_columns(
             [[name.replace("_", " "), f"{value:.4g}", interval(intervals.get(name))] for name, value in numbers.items()]
         )
-        click.echo(f"wrote {out}")
+        echo(f"wrote {out}")
 
 
 @click.command("eval")
@@ -273,7 +273,7 @@ def compress(
         print_measurements(bundle.manifest.measurements)
         _print_decisions(bundle.manifest)
         left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
-        click.echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
+        echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
             print_hint(WAYS_OUT[rejected[-1].cause])
@@ -334,17 +334,17 @@ def _print_decisions(manifest: Any) -> None:
     for step in manifest.steps:
         for no in step.report.rejected:
             what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
-            click.echo(f"rejected: {step.compressor}{what}: {no.why}")
+            echo(f"rejected: {step.compressor}{what}: {no.why}")
         if taken := step.report.float_layers:
             others = sum(bool(decision.precision) for decision in step.decisions)
-            click.echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
+            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
             print_columns([["", name, why] for name, why in taken.items()])
         left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
         if left:
-            click.echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
+            echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
             print_columns([["", name, why] for name, why in left.items()])
     for no in manifest.rejected:
-        click.echo(f"rejected: {no.compressor}: {no.why}")
+        echo(f"rejected: {no.compressor}: {no.why}")
 
 
 def _asked(config: dict[str, Any]) -> str:
@@ -363,5 +363,5 @@ def _print_plans(steps: list[Any]) -> None:
             )
             if change is not None
         ]
-        click.echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
+        echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
         print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])

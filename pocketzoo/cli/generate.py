@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_json
 
@@ -58,4 +59,4 @@ def generate(
         print_json([{"prompt": w.prompt, "text": w.text, "ids": w.ids} for w in texts])
         return
     for written in texts:
-        click.echo(written.text)
+        echo(written.text)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option
 from pocketzoo.cli.render import Bars, print_columns, print_json
 from pocketzoo.core.errors import HubIntegrityError, UnknownNameError
@@ -47,7 +48,7 @@ def search(
     ]
     print_columns(rows)
     if not rows:
-        click.echo("no results; try fewer words", err=True)
+        echo("no results; try fewer words", err=True)
 
 
 @click.command()
@@ -85,7 +86,7 @@ def lock(refs: tuple[str, ...], lock_file: Path) -> None:
 
     models = lock(refs, lock=lock_file, progress=Bars())
     print_columns([[_name(p.ref), p.commit[:12]] for p in models])
-    click.echo(f"wrote {lock_file}")
+    echo(f"wrote {lock_file}")
 
 
 @click.command()
@@ -103,7 +104,7 @@ def update(refs: tuple[str, ...], lock_file: Path) -> None:
     models = update(refs, lock=lock_file, progress=Bars())
     for p in models:
         old = before[p.ref].commit[:12] if p.ref in before else "new"
-        click.echo(f"{_name(p.ref)}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
+        echo(f"{_name(p.ref)}  {old if old == p.commit[:12] else f'{old} -> {p.commit[:12]}'}")
 
 
 @click.command()
@@ -119,7 +120,7 @@ def outdated(lock_file: Path, as_json: bool) -> None:
     elif moved:
         print_columns([[ref, old[:12], f"-> {new[:12]}"] for ref, old, new in moved])
     else:
-        click.echo("everything is up to date")
+        echo("everything is up to date")
 
 
 @click.command()
@@ -135,7 +136,7 @@ def push(bundle: Path, repository: str, head_only: bool, private: bool, license:
     """
     from pocketzoo.zoo.models.push import push
 
-    click.echo(push(bundle, repository, head_only=head_only, private=private, license=license, progress=Bars()))
+    echo(push(bundle, repository, head_only=head_only, private=private, license=license, progress=Bars()))
 
 
 @click.group()
@@ -173,7 +174,7 @@ def store_du(as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(here.root), "bytes": here.used()})
     else:
-        click.echo(f"{_megabytes(here.used())} in {here.root}")
+        echo(f"{_megabytes(here.used())} in {here.root}")
 
 
 @store.command("verify")
@@ -183,13 +184,13 @@ def store_verify() -> None:
 
     here = Store()
     for problem in (problems := here.verify()):
-        click.echo(f"{problem.path}: {problem.what}")
+        echo(f"{problem.path}: {problem.what}")
     if problems:
         raise HubIntegrityError(
             f"{len(problems)} files of the store are damaged",
             "remove them with: pocketzoo store prune; then pull again",
         )
-    click.echo(f"{here.root} is intact: {len(here.pins())} models, {_megabytes(here.used())}")
+    echo(f"{here.root} is intact: {len(here.pins())} models, {_megabytes(here.used())}")
 
 
 @store.command("prune")
@@ -206,7 +207,7 @@ def store_prune(keep: Path | None) -> None:
     if keep is not None:
         refs = [(parse(ref), entry.commit) for ref, entry in read_lock(keep).items()]
         commits = [(ref.repo_id, commit) for ref, commit in refs if isinstance(ref, HubRef)]
-    click.echo(f"freed {_megabytes(prune(commits))}")
+    echo(f"freed {_megabytes(prune(commits))}")
 
 
 @store.command("rm")
@@ -223,7 +224,7 @@ def store_rm(models: tuple[str, ...]) -> None:
     for name, ref in refs:
         if not (freed := remove(ref if isinstance(ref, HubRef) else name)):
             raise UnknownNameError(f"{name} is not stored here", "see pocketzoo store ls")
-        click.echo(f"removed {name}: {_megabytes(freed)}")
+        echo(f"removed {name}: {_megabytes(freed)}")
 
 
 def _name(ref: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.endings import endings, leave, prepare_process, show_error
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.telemetry import ONNXRUNTIME
@@ -116,9 +117,9 @@ def show_warning(
     from pocketzoo.core.renamed import RenamedWarning  # few commands warn
 
     if issubclass(category, RenamedWarning):
-        click.echo(f"{click.style('note:', fg='yellow', bold=True)}  {message}", err=True)
+        echo(f"  {message}", mark="note:", color="yellow", err=True)
     else:
-        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
+        echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 @click.group(

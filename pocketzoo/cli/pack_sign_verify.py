@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_json
 
@@ -31,7 +32,7 @@ def pack(model: str, target: str, out: Path, force: bool, as_json: bool) -> None
     if as_json:
         print_json({"bundle": str(out), "bytes": size})
     else:
-        click.echo(f"wrote {out} ({size:,} bytes)")
+        echo(f"wrote {out} ({size:,} bytes)")
 
 
 @click.command()
@@ -48,7 +49,7 @@ def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> Non
     """
     from pocketzoo.zoo.bundles.signing import sign
 
-    click.echo(f"wrote {sign(bundle, key=key, password=password, out=out)}")
+    echo(f"wrote {sign(bundle, key=key, password=password, out=out)}")
 
 
 @click.command()
@@ -81,7 +82,7 @@ def verify(bundle: Path, key: Path | None, signature: Path | None, not_before: d
         said = signed_at(opened)
         signed = f"; it says it was signed on {said}, which --key verifies" if said else ""
     size = sum(entry.size for entry in manifest.files.values())
-    click.echo(f"{bundle} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")
+    echo(f"{bundle} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")
     if key is not None:
         model = f"{manifest.name}, made {manifest.created or 'at an unknown time'} by pocketzoo {manifest.pocketzoo}"
-        click.echo(f"signed: {model}; {', '.join(checked.files)}")
+        echo(f"signed: {model}; {', '.join(checked.files)}")

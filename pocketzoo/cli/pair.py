@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import force_option, json_option, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_json
 
@@ -29,4 +30,4 @@ def pair(models: tuple[str, ...], out: Path, force: bool, as_json: bool) -> None
     if as_json:
         print_json({"bundle": str(out), "bytes": size, "encoders": encoders})
     else:
-        click.echo(f"wrote {out} of {' and '.join(encoders)} ({size:,} bytes)")
+        echo(f"wrote {out} of {' and '.join(encoders)} ({size:,} bytes)")

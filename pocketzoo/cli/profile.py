@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
@@ -46,9 +47,12 @@ def profile(
     Times every node that onnxruntime runs, after fusion, and every layer of the
     torch module. With -o the graph is drawn, colored by fraction of time.
     """
+    from pocketzoo.core.names import check_suffix
     from pocketzoo.measure.profile import profile, total
     from pocketzoo.reports.profile_page import headline, save_page, setting
 
+    if out:
+        check_suffix(out, [".html", ".htm"], "an HTML page")  # before anything is measured
     node_profile = profile(
         model,
         target="" if target == "float" else target,
@@ -66,13 +70,13 @@ def profile(
         print_json(node_profile)
         return
     whole, summed = total(node_profile.nodes) or 1.0, 0.0
-    click.echo(f"{setting(node_profile)}\n{headline(node_profile)}\n")
+    echo(f"{setting(node_profile)}\n{headline(node_profile)}\n")
     rows = [["operator", "nodes", "on", "ms", "fraction"]]
     for op, nodes in node_profile.by_operator().items():
         kinds = ", ".join(sorted({node.kind for node in nodes}))
         rows.append([op, str(len(nodes)), kinds, f"{total(nodes):.3f}", f"{total(nodes) / whole:.1%}"])
     print_columns(rows)
-    click.echo()
+    echo()
     layers = node_profile.by_layer()
     rows = [["layer", "nodes", "ms", "fraction", "cumulative", "torch ms"]]
     for name, nodes in list(layers.items())[:top]:
@@ -83,10 +87,10 @@ def profile(
         rows.append([name, ops, f"{total(nodes):.3f}", *shares])
     print_columns(rows)
     if len(layers) > top:
-        click.echo(f"and {len(layers) - top} more: see --top, or -o for a page")
+        echo(f"and {len(layers) - top} more: see --top, or -o for a page")
     if node_profile.target:
         left = node_profile.left_in_float
-        click.echo(f"\nleft in float: {len(left) or 'no layer with weights'}")
+        echo(f"\nleft in float: {len(left) or 'no layer with weights'}")
         print_columns([["", each.layer, f"{each.ms:.3f} ms", each.why] for each in left])
     if out:
-        click.echo(f"\nwrote {out}")
+        echo(f"\nwrote {out}")

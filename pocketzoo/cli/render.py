@@ -7,10 +7,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
-from pocketzoo.cli.hints import print_hint  # noqa: F401 - where it was in the last release
+from pocketzoo.cli.echo import (
+    echo,
+    echo_json,
+    print_hint,  # noqa: F401 - where it was in the last release
+)
 from pocketzoo.core.former_names import names_before
+from pocketzoo.core.untrusted.shown import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,17 +28,18 @@ MOST_SETTINGS = 4  # batch sizes that are columns of one table
 def print_json(value: Any) -> None:
     from pocketzoo.core.typed import to_plain
 
-    click.echo(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
+    echo_json(json.dumps(to_plain(value), indent=2, ensure_ascii=False))
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """Left-aligned columns; the last is as long as it likes."""
     if not rows:
         return
+    rows = [[cell.replace("\n", "\\n") for cell in map(shown, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     line = "".join(f"%-{width}s  " for width in widths) + "%s"
     lines = ((line % tuple(row)).rstrip() for row in rows)
-    click.echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
+    echo("\n".join(lines))  # at once: a write for each of 10,000 names takes as long as the rest of list
 
 
 def print_answer(prediction: Prediction) -> None:
@@ -54,6 +58,7 @@ def _shortened(value: Any) -> str:
 def print_measurements(rows: Sequence[Measurement]) -> None:
     """The table of a bench. Ratios are against the first row."""
     from rich.table import Table
+    from rich.text import Text  # which no [markup] is read in
 
     # Where there are many, print_timings has a row for each.
     sizes = [size for size in rows[0].latency if "x" not in size and len(rows[0].latency) <= MOST_SETTINGS]
@@ -68,8 +73,8 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     first = rows[0]
     for row in rows:
         table.add_row(
-            row.bundle,
-            _kind(row),
+            Text(shown(row.bundle)),
+            Text(shown(_kind(row))),
             _metric(row),
             "-" if row.agreement is None else f"{row.agreement:.3f}",
             "-" if row.sqnr is None else f"{row.sqnr:.1f}",
@@ -81,19 +86,19 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     _console().print(table)
     threads = f"{first.threads} thread{'s' * (first.threads != 1)}" if first.threads else "all cores"
     runtimes = " and ".join(dict.fromkeys(row.runtime for row in rows))
-    click.echo(
-        f"medians on {runtimes}, {threads}, {first.samples} samples; "
+    echo(
+        f"medians on {runtimes}, {threads}, {first.samples} {'random ' * first.on_random_samples}samples; "
         f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
     if first.metric is not None and first.metric.low is not None and first.metric.high is not None:
         ends = f"{first.metric.low:.3f} to {first.metric.high:.3f}"
-        click.echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
+        echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
     if len(first.outputs) > 1:
-        click.echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
+        echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
         named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
         print_columns([["", *first.outputs], *named])
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
-        click.echo(
+        echo(
             f"*: {first.runtime} runs the graph for {' and '.join(foreign)} correctly but slowly; time it on the device"
         )
 
@@ -112,8 +117,9 @@ def _decibels(sqnr: float | None) -> str:
 def print_timings(rows: Sequence[Measurement]) -> None:
     """Latency percentiles, throughput, and the speedup over the first row with its confidence interval."""
     from rich.table import Table
+    from rich.text import Text  # which no [markup] is read in
 
-    click.echo()
+    echo()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("model", "precision", "batch"):
         table.add_column(title, no_wrap=True)
@@ -123,8 +129,8 @@ def print_timings(rows: Sequence[Measurement]) -> None:
         for row in rows:
             times, memory = row.latency[size], row.memory
             table.add_row(
-                row.bundle,
-                _kind(row),
+                Text(shown(row.bundle)),
+                Text(shown(_kind(row))),
                 setting(size).removeprefix("batch "),
                 f"{times.p50:.2f}",
                 f"{times.p90:.2f}" if times.p90 else "-",
@@ -139,13 +145,13 @@ def print_timings(rows: Sequence[Measurement]) -> None:
     clocks = {times.clock for row in rows[1:] for times in row.latency.values() if times.faster}
     what = "CPU time of the thread" if clocks == {"cpu"} else "time"
     if len(rows) > 1:
-        click.echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no significant difference")
+        echo(f"faster: {what} against {rows[0].bundle}, round by round; =: no significant difference")
     if any(row.memory for row in rows):
-        click.echo("peak: memory of a process that loads the model and runs the largest batch, imports included")
+        echo("peak: memory of a process that loads the model and runs the largest batch, imports included")
     for why in dict.fromkeys(row.no_memory for row in rows if row.no_memory):
-        click.echo(f"no peak for {', '.join(dict.fromkeys(_kind(row) for row in rows if row.no_memory == why))}: {why}")
+        echo(f"no peak for {', '.join(dict.fromkeys(_kind(row) for row in rows if row.no_memory == why))}: {why}")
     if any(times.wide for row in rows for times in row.latency.values()):
-        click.echo("~: the times vary much; measure on a quieter machine, or with more --seconds")
+        echo("~: the times vary much; measure on a quieter machine, or with more --seconds")
 
 
 def _bounds(times: Latency) -> str:
@@ -177,7 +183,7 @@ def print_generation(rows: Sequence[Measurement]) -> None:
     for name in dict.fromkeys(end.end for row in rows for end in row.ends):
         there = [(row, end) for row in rows for end in row.ends if end.end == name]
         first = there[0][1]
-        click.echo(f"\n{name}, {first.unit} by {first.unit}, after {first.samples} samples")
+        echo(f"\n{name}, {first.unit} by {first.unit}, after {first.samples} samples")
         titles = [
             "model",
             "precision",
@@ -247,12 +253,13 @@ class Bars:
             yield from items
             return
         from rich.console import Console
+        from rich.markup import escape
         from rich.progress import track
 
-        yield from track(items, label.ljust(26), total, console=Console(stderr=True), transient=True)
+        yield from track(items, shown(escape(label)).ljust(26), total, console=Console(stderr=True), transient=True)
 
     def say(self, text: str) -> None:
-        click.echo(click.style(f"  {text}", dim=True), err=True)
+        echo(f"  {text}", dim=True, err=True)
 
 
 if not TYPE_CHECKING:  # which would take any name for one of these

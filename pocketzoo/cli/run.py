@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pocketzoo.cli.hints import print_hint
+from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.cli.options import data_option, force_option, named, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_answer, print_columns, print_measurements
 from pocketzoo.core.errors import RejectedError
@@ -49,18 +49,18 @@ def run(
 
     results = run_recipe(asked, place, data=data, force=force, registry=resolver(), progress=Bars())
     for prediction in results.predictions:
-        click.echo(prediction.file)
+        echo(prediction.file)
         print_answer(prediction)
     if results.plays:
         print_columns([[name, f"mean return {played.mean:.1f}"] for name, played in results.plays])
     for name, texts in results.written:
-        click.echo(name)
+        echo(name)
         print_columns([["", written.text] for written in texts])
     if results.rows:
         print_measurements(results.rows)
     print_columns([[name, str(where)] for name, where in results.places.items()])
     for why in results.rejected:
-        click.echo(f"rejected: {why}")
+        echo(f"rejected: {why}")
     if results.rejected:
         print_hint("ask for less, or accept it with --set compress.accept=true")
         click.get_current_context().exit(RejectedError.exit_code)
@@ -70,10 +70,10 @@ def _print_plan(asked: Any, data: str) -> None:
     from pocketzoo.workflows.run import planned_sections
 
     if asked.summary:
-        click.echo(asked.summary)
+        echo(asked.summary)
     print_columns([["backbone", asked.backbone], ["data", data or "yours: --data"], ["seed", str(asked.seed)]])
     for name, fields in planned_sections(asked, resolver()):
-        click.echo(name)
+        echo(name)
         print_columns([["", key, _shown(value)] for key, value in fields.items() if value not in ({}, "", [])])
 
 

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import json_option, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
@@ -31,9 +32,9 @@ def targets(as_json: bool) -> None:
         if each.why:
             reasons.setdefault(f"{each.why}; {each.fix}", []).append(target.name)
     print_columns(rows)
-    click.echo()
+    echo()
     for reason, of in reasons.items():
-        click.echo(f"{', '.join(of)}: {reason}")
+        echo(f"{', '.join(of)}: {reason}")
 
 
 @click.command()
@@ -53,14 +54,14 @@ def check(model: str, target: str, dla: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        click.echo(f"{report.graph} for {report.target}: {report.nodes} nodes; {report.asked}")
+        echo(f"{report.graph} for {report.target}: {report.nodes} nodes; {report.asked}")
         for finding in report.findings:
             color = {"refused": "red", "slow": "yellow", "note": "cyan"}[finding.level]
-            click.echo(f"{click.style(f'{finding.level:8}', fg=color)}{finding.what}")
-            click.echo(f"{'':8}{_shortened(finding.nodes)}" if finding.nodes else "", nl=bool(finding.nodes))
-            click.echo(f"{'':8}do: {finding.todo}")
+            echo(finding.what, mark=f"{finding.level:8}", color=color)
+            echo(f"{'':8}{_shortened(finding.nodes)}" if finding.nodes else "", nl=bool(finding.nodes))
+            echo(f"{'':8}do: {finding.todo}")
         if not report.findings:
-            click.echo("nothing found")
+            echo("nothing found")
     if report.refused:
         sys.exit(1)
 

@@ -7,7 +7,10 @@ traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
 class PocketzooError(Exception):
@@ -33,6 +36,8 @@ class MissingPluginError(UnknownNameError):
 
 class DuplicateNameError(PocketzooError):
     """One name declared by two plugins."""
+
+    plugin = ""  # the one that came second
 
 
 class PluginError(PocketzooError):
@@ -99,6 +104,10 @@ class UnsafeFileError(PocketzooError):
     """A file that could run code when it is loaded, whatever it is called."""
 
 
+class TooLargeError(PocketzooError):
+    """More of something that comes from elsewhere than is taken unless told so; see ``core.untrusted.limits``."""
+
+
 class SignatureError(PocketzooError):
     """A bundle that is not signed, or not by whom it should be; or a key that cannot be used."""
 
@@ -157,6 +166,23 @@ def message_of(error: BaseException) -> str:
 def in_a_line(error: BaseException) -> str:
     """An error that is none of ours, such as of a plugin's code, to be quoted: its type and what it says, in a line."""
     return " ".join(f"{type(error).__name__}: {message_of(error)}".split())
+
+
+def guarded(owner: str, function: Callable[..., R], *arguments: Any, **keywords: Any) -> R:
+    """What a function of a plugin returns.
+
+    Raises:
+        PluginError: it failed in a way that is no error of ours, or asked to exit: its message says whose it is.
+    """
+    try:
+        return function(*arguments, **keywords)
+    except (PocketzooError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{owner} failed: {in_a_line(error)}",
+            "tell whoever made it; pocketzoo plugins lists who that is",
+        ) from error
 
 
 def check_field(config: object, field: str, ok: bool, rule: str) -> None:

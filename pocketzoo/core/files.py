@@ -185,6 +185,13 @@ def _locked(path: Path, folder: bool) -> tuple[Path, int]:
 
 
 @contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder in ``TMPDIR`` while the body runs; that of a killed process goes when the next one needs one."""
+    with _temporary(Path(tempfile.gettempdir()) / "scratch", folder=True) as folder:
+        yield folder
+
+
+@contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Give a temporary sibling to write to; rename it to ``path`` if the body succeeds, delete it if not.
 

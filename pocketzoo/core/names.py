@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pocketzoo.core.errors import ExportError
 
 LONGEST = 80  # characters: a file name holds 255 bytes, and may be made of three names
 RULE = f"use letters, digits, '.', '_' and '-', with a letter or digit first, {LONGEST} characters at most"
@@ -47,3 +51,107 @@ def as_file_name(text: str) -> str:
     safe = "".join(each if each.isprintable() and each not in '<>:"/\\|?*' else "-" for each in text)
     safe = safe.strip(". -")[:LONGEST] or "model"
     return f"{safe}-" if _DEVICE.match(safe) else safe
+
+
+# What others read a file as by the end of its name. A folder is called so by nobody who means a folder.
+_FILES = frozenset(
+    [
+        "bin",
+        "bmp",
+        "bz2",
+        "cfg",
+        "cpp",
+        "csv",
+        "dlc",
+        "engine",
+        "gguf",
+        "gif",
+        "gz",
+        "h5",
+        "hef",
+        "htm",
+        "html",
+        "ini",
+        "jpeg",
+        "jpg",
+        "js",
+        "json",
+        "jsonl",
+        "log",
+        "md",
+        "mlmodel",
+        "mnn",
+        "ncnn",
+        "npy",
+        "npz",
+        "om",
+        "onnx",
+        "ort",
+        "param",
+        "parquet",
+        "pb",
+        "pbtxt",
+        "pdf",
+        "pem",
+        "pickle",
+        "pkl",
+        "plan",
+        "png",
+        "ppm",
+        "pt",
+        "pt2",
+        "pte",
+        "pth",
+        "pub",
+        "py",
+        "rknn",
+        "safetensors",
+        "sh",
+        "sig",
+        "so",
+        "svg",
+        "tar",
+        "tflite",
+        "tgz",
+        "tif",
+        "tiff",
+        "toml",
+        "torchscript",
+        "trt",
+        "tsv",
+        "txt",
+        "wav",
+        "webp",
+        "whl",
+        "xml",
+        "xz",
+        "yaml",
+        "yml",
+        "zip",
+    ]
+)
+_KIND = re.compile(r"\.[^\W_]*[^\W\d_][^\W_]*")  # a suffix that has a letter: of "v1.5" it is a version
+
+
+def check_suffix(place: Path, suffixes: Iterable[str], what: str) -> None:
+    """That a file is not called as if it were something else: it ends in one of ``suffixes``, or in none at all.
+
+    Raises:
+        ExportError: ``place`` ends in something else; the hint is a name that it can have.
+    """
+    known = list(suffixes)
+    name = place.name.lower()
+    if not any(name.endswith(suffix) for suffix in known) and _KIND.fullmatch(place.suffix):
+        raise ExportError(
+            f"{place} ends in {place.suffix}, and {what} is written", f"call it {place.with_suffix(known[0])}"
+        )
+
+
+def check_folder_name(place: Path, what: str) -> None:
+    """That a folder is not called as if it were a file.
+
+    Raises:
+        ExportError: ``place`` ends as files of some format do; the hint is a name that it can have.
+    """
+    if place.suffix[1:].lower() in _FILES and not place.is_dir():
+        raise ExportError(f"{place} ends in {place.suffix}, and {what} is a folder", f"call it {place.with_suffix('')}")

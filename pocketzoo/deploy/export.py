@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from pocketzoo.core.errors import ExportError, nearest
-from pocketzoo.core.names import as_file_name
+from pocketzoo.core.files import scratch_folder
+from pocketzoo.core.names import as_file_name, check_folder_name, check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
@@ -91,30 +91,30 @@ def export(
     if inside:
         check_unsigned(bundle.path, force=force)
         check_writable(bundle.path)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         options = engine or EngineOptions()
-        bundle = with_all_graphs(bundle, exporter, Path(folder), resolver, progress, into_bundle=inside, force=force)
-        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+        bundle = with_all_graphs(bundle, exporter, folder, resolver, progress, into_bundle=inside, force=force)
+        graphs = graphs_for(bundle, spec, resolver, folder)
         if precision != "fp32":
             from pocketzoo.deploy.export_precision import in_precision  # here: a stored graph is copied without onnx
 
             if precision == "fp8" and builder is not None:
                 _check_support(spec, precision, resolver)
             batches = partial(_samples, bundle, data, resolver, precision)
-            graphs |= in_precision(bundle, graphs, spec, precision, batches, resolver, Path(folder), progress)
+            graphs |= in_precision(bundle, graphs, spec, precision, batches, resolver, folder, progress)
         requests = graph_requests(bundle, graphs, options, resolver.registry, _owner(spec, resolver))
         first = ends(replace(artifact_of(bundle), graphs=graphs))[0].graphs
         if exporter.folder and first != (MODEL,):
             export_folders({name: graphs[name] for name in first}, place, exporter, spec, requests, progress)
             return place
-        others = export_others(bundle, graphs, exporter, spec, requests, Path(folder), progress)
+        others = export_others(bundle, graphs, exporter, spec, requests, folder, progress)
         others = [replace(e, precision=_named(e.precision, precision)) if e.graph in first else e for e in others]
         if (graph := graphs.get(MODEL)) is None:
             if inside:
                 return _into_bundle(bundle, (), others, exporter, spec, precision, backend, progress, force=force)
             return _put_alongside(others, place, progress)[0]
         request = [requests[MODEL]] * exporter.asks
-        written = Path(folder) / "written" / f"export{exporter.suffix}"
+        written = folder / "written" / f"export{exporter.suffix}"
         written.parent.mkdir()
         if not inside and builder is None:
             exporter.export(graph, place, spec, progress, *request)
@@ -189,6 +189,11 @@ def _check_support(target: TargetSpec, precision: str, resolver: Resolver) -> No
 
 
 def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) -> None:
+    if named_by_user and exporter.folder:
+        if not place.name.endswith(exporter.suffix):
+            check_folder_name(place, f"what --to {exporter.name} writes")
+    elif named_by_user:
+        check_suffix(place, [exporter.suffix], f"a{'n' * (exporter.suffix[1:2] in 'aeiox')} {exporter.suffix} file")
     if exporter.folder and place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise ExportError(f"{place} exists", "remove it, or choose another place with -o")
     if place.is_dir() and not exporter.folder:

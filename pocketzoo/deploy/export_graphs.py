@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pocketzoo.core.errors import ExportError
-from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.files import replacing_folder, scratch_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name
@@ -111,9 +110,9 @@ def export_folders(
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses a graph, or two would be called the same. Nothing is left.
     """
-    with tempfile.TemporaryDirectory() as temporary, replacing_folder(place) as whole:
+    with scratch_folder() as temporary, replacing_folder(place) as whole:
         for name, graph in graphs.items():
-            own = Path(temporary) / name
+            own = temporary / name
             exporter.export(graph, own, target, progress, *[requests[name]] * exporter.asks)
             for each in [*own.iterdir()] if exporter.merges else [own]:
                 if (whole / each.name).exists():

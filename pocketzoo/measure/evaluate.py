@@ -57,6 +57,7 @@ def evaluate(
         skipped=skipped,
         reads=manifest.processor,
         registry=resolver.registry,
+        progress=progress,
     )
     processor = processor_of(bundle, resolver.registry)
     facts = model_facts(bundle, processor, resolver.registry, _generation(bundle, task, resolver))

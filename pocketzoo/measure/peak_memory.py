@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError, UnknownNameError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import open_artifact
 from pocketzoo.zoo.backends.open_backend import find_runtime
@@ -55,8 +55,8 @@ def peak_memory(
     """
     if not Path("/proc/self/status").exists():
         return NotMeasured("this system does not tell: it has no /proc")
-    with tempfile.TemporaryDirectory() as folder:
-        batch = Path(folder) / "x.npz"
+    with scratch_folder() as folder:
+        batch = folder / "x.npz"
         # By their places: a name may be any text.
         np.savez(batch, allow_pickle=False, **{str(i): array for i, array in enumerate(x.values())})
         asked: dict[str, Any] = {"runtime": runtime, "source": str(source), "x": str(batch)}

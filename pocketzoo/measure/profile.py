@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ import onnx
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.artifacts.driver import End
@@ -197,8 +197,8 @@ def layer_in(names: Sequence[str], graph: str, layer: str) -> str:
 
 
 def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> _Ran:
-    with tempfile.TemporaryDirectory() as folder:
-        rewritten = Path(folder) / "optimized.onnx"
+    with scratch_folder() as folder:
+        rewritten = folder / "optimized.onnx"
         session = open_session(path, threads=threads, severity=ERRORS, profile=f"{folder}/run", optimized=rewritten)
         start, clock = time.perf_counter(), _clock(threads)
         spent: list[float] = []

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.reading.utf8 import encoded
+from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
 from pocketzoo.reports.html_page import check_drawing, page, sentence, style
@@ -34,7 +35,7 @@ def save_plot(rows: Sequence[Measurement], path: Path) -> Path:
 
 
 def _drawing(run: BenchRun) -> str:
-    drawn = str(scatter(run, "bench", wide=True))
+    drawn = shown(scatter(run, "bench", wide=True))
     # An image of its own needs a name space, a ground and a margin; the page's rules for narrow screens would hide it.
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
     _, _, rest = drawn.partition(">")

@@ -113,6 +113,7 @@ def scatter_figure(run: BenchRun, name: str, level: int) -> Markup:
         keys=[(name, mark_class(run, name)) for name in run.precisions],
         best=", ".join(_title(run.rows[point.row]) for point in front(points_of(run))),
         samples=run.samples.shown(f"{run.samples.value:,}"),
+        sample_word=run.sample_word,
         worth="" if run.measure.unit else f"{100 / max(run.samples.value, 1):.2g}",
     )
 

@@ -111,9 +111,17 @@ def _caption(run: BenchRun) -> Markup:
     scored = f"; for {run.measure.name}, {points_of}" if run.quality in ("accuracy", "metric.value") else ""
     scored += _interval(run.reference)
     return Markup(
-        "{} samples on {}, {}. Below each number: how many times smaller or faster it is than the reference, {}{}. "
+        "{} {} on {}, {}. Below each number: how many times smaller or faster it is than the reference, {}{}. "
         "Agreement and SQNR are against the reference.{}"
-    ).format(run.samples.shown(f"{row.samples:,}"), runtimes, run.threads.shown(cores), row.bundle, scored, note)
+    ).format(
+        run.samples.shown(f"{row.samples:,}"),
+        run.sample_word,
+        runtimes,
+        run.threads.shown(cores),
+        row.bundle,
+        scored,
+        note,
+    )
 
 
 def _interval(row: Measurement) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from pocketzoo.core.errors import ExportError
+from pocketzoo.core.untrusted.shown import shown
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -33,7 +34,7 @@ def render(template: str, **values: object) -> Markup:
 def page(brand: str, title: str, main: Markup, *, lead: str = "", footer: str = "") -> str:
     """The page; ``main`` is HTML, all else is text, unless it is ``Markup``."""
     values = {"brand": brand, "title": title, "main": main, "lead": lead, "footer": footer}
-    return render("page.html", policy=Markup(POLICY), style=Markup(style()), **values) + "\n"
+    return shown(render("page.html", policy=Markup(POLICY), style=Markup(style()), **values) + "\n")
 
 
 def style() -> str:

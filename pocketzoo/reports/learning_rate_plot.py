@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.reading.utf8 import encoded
+from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.reports.charts.plot_labels import Box
 from pocketzoo.reports.charts.svg import svg, text_width, tick_decimals, ticks
 from pocketzoo.reports.html_page import check_drawing, page, style
@@ -35,7 +36,7 @@ def draw_rates(
         head, _, rest = str(drawing).partition(">")
         head = head.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:g}" height="{HEIGHT:g}" ')
         sheet = f'<style>{style()}\nsvg {{ {FONT} }}</style><rect width="100%" height="100%" fill="var(--card)"/>'
-        text = f"{head}>{sheet}{rest}\n"
+        text = shown(f"{head}>{sheet}{rest}\n")
     else:
         text = page("find-rate", what, Markup("<figure>{}</figure>").format(drawing))
     with replacing_file(place) as temporary:

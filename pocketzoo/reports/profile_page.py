@@ -7,6 +7,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.profile import Profile, total
 from pocketzoo.reports.charts.graph_drawing import draw_graph
@@ -35,6 +36,7 @@ def save_page(profile: Profile, path: Path) -> Path:
         f"Means over {profile.runs} runs without the fastest and slowest quarter. Profiling every node takes time "
         "itself: bench measures less."
     )
+    check_suffix(path, [".html", ".htm"], "an HTML page")
     text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
     with replacing_file(path) as temporary:
         temporary.write_bytes(encoded(text))

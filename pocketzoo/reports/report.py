@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from pocketzoo.core.errors import DataError, ExportError
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.confusion_matrix import Answers, measure_confusion
@@ -56,7 +57,7 @@ def report(
         DataError: no models, or one that was not measured; data that cannot be read or has none of the classes.
         BundleError: a model is not a bundle, is damaged, or holds measurements or layers of another version.
         UnknownNameError: a model is neither a path nor a registered name.
-        ExportError: ``out`` is a folder, or inside a bundle.
+        ExportError: ``out`` is a folder, inside a bundle, or called as if it were no HTML page.
         StorageError: the disk refused.
     """
     place = Path(out)
@@ -64,6 +65,7 @@ def report(
         raise DataError("no bundles are given", "name one or more bundles")
     if place.is_dir():
         raise ExportError(f"{place} is a folder", "give a file name with -o")
+    check_suffix(place, [".html", ".htm"], "an HTML page")
     if (place.parent / MANIFEST).is_file():
         raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
     resolver = Resolver.of(registry)
@@ -85,7 +87,7 @@ def _answering(
 
     def answers(bundle: Bundle) -> Answers:
         reading = reading_of(need_task(bundle.manifest, registry))
-        known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry)
+        known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry, progress=progress)
         return measure_confusion(bundle, known, skip_bad=skip_bad, registry=registry, progress=progress)
 
     return answers

@@ -69,4 +69,5 @@ def _state(tensor: TensorFacts) -> Markup | str:
 def _sqnr(sqnr: Sqnr | None, index: int) -> Markup | str:
     if sqnr is None:
         return NOTHING
-    return "equal" if sqnr.value is None else Number(sqnr.value, sqnr.key, index).shown(f"{sqnr.value:.1f}")
+    shown = Markup("equal") if sqnr.value is None else Number(sqnr.value, sqnr.key, index).shown(f"{sqnr.value:.1f}")
+    return shown + Markup(" (random samples)") if sqnr.on_random_samples else shown

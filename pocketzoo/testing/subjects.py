@@ -99,7 +99,7 @@ class Backbone:
             return "it declares none"
         try:
             load_state(self.build(), read_weights(self.spec.weights), self.spec.name)
-        except Exception as error:  # test_its_weights_fit says whether that is the plugin's fault
+        except (Exception, SystemExit) as error:  # test_its_weights_fit says whether that is the plugin's fault
             return f"{type(error).__name__}: {message_of(error)}"
         return ""
 

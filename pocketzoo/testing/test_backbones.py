@@ -46,8 +46,11 @@ def test_its_input_is_sane(backbone: Backbone) -> None:
     """An image or a text can become what the input states."""
     spec, reads = backbone.spec, backbone.spec.input
     if isinstance(reads, TextSpec):
-        if not 0 <= reads.pad < reads.vocabulary or reads.max_length < 1:
-            wrong(f"{spec.name} pads with {reads.pad} of {reads.vocabulary} ids", "give an id of the vocabulary")
+        if not 0 <= reads.pad <= reads.vocabulary or reads.max_length < 1:
+            wrong(
+                f"{spec.name} pads with {reads.pad} of {reads.vocabulary} ids",
+                "give one of them, or the first after",
+            )
         return
     if not isinstance(reads, InputSpec):  # of another processor, whose own checks say more
         with blaming(

@@ -15,6 +15,7 @@ from torch import Tensor
 from pocketzoo.core.arrays import Array
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.optional import require
 from pocketzoo.train.augment.mixed_targets import Wanted
 from pocketzoo.train.augment.transforms import to_pixels
@@ -52,10 +53,12 @@ def preview(
 
     Raises:
         DataError: the data are not images.
+        ExportError: ``out`` is called as if it were another kind of file.
         RecipeError: a setting cannot be what it is.
         UnknownNameError: no such data set or backbone.
         MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.
     """
+    check_suffix(Path(out), [".png", ".jpg", ".jpeg"], "a PNG or JPEG image")
     config = with_settings(training, seed=seed)
     resolver = Resolver.of(registry)
     reads: Any = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)

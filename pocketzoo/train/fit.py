@@ -158,6 +158,7 @@ def fit(
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
                 "findings": to_plain(findings),
+                **({"skipped": sorted(skipped.names)} if skipped.names else {}),
             }
             better = 1.0 if metric.higher_is_better else -1.0
             origin["training"] = {

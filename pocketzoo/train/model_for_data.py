@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pocketzoo.core.arrays import first
-from pocketzoo.core.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError
+from pocketzoo.core.errors import DataError, HeadMismatchError, PocketzooError, RecipeError, UnknownNameError, guarded
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.train.settings import TrainConfig
@@ -31,7 +31,7 @@ from pocketzoo.zoo.data.processors.table_columns import moments
 from pocketzoo.zoo.models.build import Model, build, load_pretrained
 from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, plain_options
 from pocketzoo.zoo.models.resolver import Parts, Resolver
-from pocketzoo.zoo.tasks.open_task import ModelTask, guarded, task_of_head
+from pocketzoo.zoo.tasks.open_task import ModelTask, task_of_head
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ def task_of(
         reads=parts.backbone.input,
         missing=bool(config.missing),
         registry=resolver.registry,
+        progress=progress,
     )
     facts = ModelFacts(
         name=parts.backbone.name,

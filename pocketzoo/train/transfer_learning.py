@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.core.errors import RecipeError
+from pocketzoo.core.errors import RecipeError, guarded
 from pocketzoo.core.progress import Progress
 from pocketzoo.train.augment.specification import read_augment
 from pocketzoo.train.augmenter import augmenter
@@ -32,7 +32,7 @@ from pocketzoo.zoo.models.build import Model, example_inputs
 from pocketzoo.zoo.models.resolver import Parts
 from pocketzoo.zoo.modules.features import FeatureChoice
 from pocketzoo.zoo.modules.inputs import to_device
-from pocketzoo.zoo.tasks.open_task import ModelTask, guarded
+from pocketzoo.zoo.tasks.open_task import ModelTask
 
 
 class Transfer:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import BATCHES, Candidate, candidates, measure
 from pocketzoo.zoo.backends.open_backend import Way, version_of
@@ -16,6 +16,7 @@ from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.backends.timing import LEAST
 from pocketzoo.zoo.bundles.bundle import Bundle, updating
 from pocketzoo.zoo.bundles.bundle_lock import check_unsigned, check_writable
+from pocketzoo.zoo.bundles.measured_on import RANDOM
 from pocketzoo.zoo.bundles.measurement import Measurement, digest_of, measured_now, with_run
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
@@ -57,7 +58,8 @@ def bench(
     narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
     ``memory`` measures the peak of a separate process for each row.
 
-    Without ``data`` the samples are random, so there is no metric, and agreement says little. With ``save`` the rows
+    Without ``data`` the samples are random, so there is no metric, and agreement says little: the rows
+    are marked so, and replace none that were measured on data. With ``save`` the rows
     are stored in the manifest of every bundle that is not a registered model; ``force`` stores them in one that is
     signed too, which drops its signature.
 
@@ -102,17 +104,18 @@ def bench(
             skipped=skipped,
             reads=first.processor,
             registry=resolver.registry,
+            progress=progress,
         )
         facts = model_facts(bundles[0], processor, resolver.registry)
         dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
         batches = Batches(dataset.split("test"), processor, skipped=skipped)
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         contenders: list[Candidate] = []
         for i, way in enumerate(ways):
             if way.backend.builds:
                 from pocketzoo.workflows.bench_engines import engine_candidates
 
-                largest, place = max(batches.size, *batch_sizes), Path(folder) / str(i)
+                largest, place = max(batches.size, *batch_sizes), folder / str(i)
                 place.mkdir()
                 contenders += engine_candidates(
                     bundles, way.runtime.name, largest, place, registry=resolver, progress=progress
@@ -137,7 +140,7 @@ def bench(
     rows = measured_now(
         rows,
         {way.runtime.name: version_of(way.backend) for way in ways},
-        data="" if dataset is None else dataset.name,
+        data=RANDOM if dataset is None else dataset.name,
         sha256=dataset.digest() if dataset is not None and save else "",
         gpu="" if gpu is None else gpu.name,
     )

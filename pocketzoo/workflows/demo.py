@@ -11,6 +11,7 @@ from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.core.errors import BundleError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
+from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
@@ -52,6 +53,7 @@ def demo(
     out = Path(out)
     if (out / MANIFEST).is_file():
         raise BundleError(f"{out} is a bundle, and the demo makes a folder of them", "choose another place with -o")
+    check_folder_name(out, "what the demo makes")
     force = force or (out / MARK).is_file()
     for name in STEPS:
         check_place(out / name, force=force)
@@ -83,6 +85,6 @@ def demo(
     except MissingDependencyError as error:  # TensorRT-RTX has no build for some platforms; the rest still runs
         progress.say(f"no engine: {error.message} ({error.hint})")
     steps = [out / name for name in STEPS]
-    rows = bench(steps, data=data, save=True, registry=resolver, progress=progress)
+    rows = bench(steps, data=data, save=True, force=force, registry=resolver, progress=progress)
     places["report"] = report(steps, out / "report.html", registry=resolver)
     return Demo(rows, places)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pocketzoo.core.errors import DataError, RecipeError, SignatureError, StorageError, UnsupportedModelError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
 from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
@@ -109,8 +109,8 @@ def _with_graphs(bundle: Bundle, resolver: Resolver, progress: Progress) -> Iter
         check_writable(bundle.path)
     except (SignatureError, StorageError) as error:
         progress.say(f"{error.message}: the generation graphs are not kept")
-        with TemporaryDirectory() as folder:
-            yield with_generation_graphs(bundle, resolver, progress, Path(folder) / "with-all-graphs")
+        with scratch_folder() as folder:
+            yield with_generation_graphs(bundle, resolver, progress, folder / "with-all-graphs")
     else:
         yield with_generation_graphs(bundle, resolver, progress)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
 from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.catalog.plugin_manager import BUILT_IN, create_manager
 from pocketzoo.zoo.catalog.registry import Registry
@@ -39,6 +40,7 @@ def new_plugin(name: str, out: str | Path | None = None, *, kind: str | None = N
 
     Raises:
         PluginError: the name cannot be used, or the folder holds something.
+        ExportError: the folder is called as if it were a file.
         StorageError: the folder cannot be written.
         UnknownNameError: there is no such kind to start from.
     """
@@ -48,6 +50,7 @@ def new_plugin(name: str, out: str | Path | None = None, *, kind: str | None = N
     folder = Path(name if out is None else out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PluginError(f"{folder} exists and is not empty", "choose another folder with -o; nothing was written")
+    check_folder_name(folder, "a plugin package")
     what, needs = TEMPLATES[kind or ""]
     work_on_it = (SHARED / "work_on_it.md.in").read_text("utf8")
     values = {"@work on it@": work_on_it, "@what@": what, "@needs@": needs}

@@ -65,7 +65,7 @@ def predict(
     if not files and not len(rows):
         raise DataError("no files are given", "name one or more images or tables, or give --row")
     with load_runtime(model, target=target, provider=provider, registry=registry, progress=progress) as runtime:
-        given = [sample for file in files for sample in _samples(runtime, file)]
+        given = [sample for file in files for sample in _samples(runtime, file, progress)]
         for number, row in enumerate(rows, start=1):
             sample = parsed_row(row, runtime.processor) if isinstance(row, str) else row
             given.append(GivenSample(row if isinstance(row, str) else f"row {number}", "", sample))
@@ -75,9 +75,9 @@ def predict(
         return predictions
 
 
-def _samples(runtime: Runtime, file: str | Path) -> list[GivenSample]:
+def _samples(runtime: Runtime, file: str | Path, progress: Progress) -> list[GivenSample]:
     registry = runtime.registry or default_registry()
-    return samples_of(file, runtime.processor, suffixes(registry, runtime.bundle.manifest.processor))
+    return samples_of(file, runtime.processor, suffixes(registry, runtime.bundle.manifest.processor), progress)
 
 
 def _predict_together(runtime: Runtime, batch: Sequence[GivenSample], top: int, progress: Progress) -> list[Prediction]:

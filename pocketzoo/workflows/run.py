@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
 from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError, message_of
-from pocketzoo.core.files import replacing_file
+from pocketzoo.core.files import collect_temporaries, put_folder, replacing_file, replacing_folder
 from pocketzoo.core.keys import cache_key
+from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import MalformedError, read_json
 from pocketzoo.core.typed import to_plain
@@ -112,6 +114,8 @@ def run(
     resolver = Resolver.of(registry)
     list(planned_sections(recipe, resolver))
     out = Path(out)
+    check_folder_name(out, "a run")
+    collect_temporaries(out)
     if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
     dataset = data or recipe.data
@@ -122,8 +126,8 @@ def run(
     if dataset and not isinstance(dataset, Dataset):
         skipped = Skipped() if recipe.skip_bad else None
         reading = reading_of(_task_of(recipe, resolver))
-        dataset = load_data(dataset, seed=recipe.seed, **reading, skipped=skipped, registry=resolver.registry)
-    out.mkdir(parents=True, exist_ok=True)
+        given = {**reading, "skipped": skipped, "registry": resolver.registry, "progress": progress}
+        dataset = load_data(dataset, seed=recipe.seed, **given)
     return _Runner(recipe, out, dataset or None, force, resolver, progress).run()
 
 
@@ -193,7 +197,7 @@ class _Runner:
         for name in self.keys:
             if not self._is_finished(name):
                 check_place(self.out / MODELS[name], force=self._may_replace(name))
-        self._note()  # from here on the folder is one of a run
+        self._note()
         model: str | Path = recipe.backbone
         models: list[str | Path] = [model]
         if recipe.agent is not None or recipe.fit is not None:
@@ -325,6 +329,10 @@ class _Runner:
         self._note()
 
     def _note(self) -> None:
+        if not self.out.exists():  # its folder appears as one of a run, and is never anything else
+            with replacing_folder(self.out, partial(put_folder, replace=False)) as folder:
+                (folder / STATE).write_text(json.dumps(self.state))
+            return
         with replacing_file(self.out / STATE) as temporary:
             temporary.write_text(json.dumps(self.state))
 

@@ -143,7 +143,12 @@ def test_a_broken_plugin_is_shown_with_its_reason_and_takes_nothing_away(shell, 
     done = shell("plugins", "--json", path=broken_plugin)
     assert (done.returncode, done.stderr) == (0, "")
     found = {p["name"]: p for p in json.loads(done.stdout)}
-    assert found["broken"] == {"name": "broken", "origin": "broken 2.0", "reason": "RuntimeError: a broken plugin"}
+    assert found["broken"] == {
+        "name": "broken",
+        "origin": "broken 2.0",
+        "reason": "RuntimeError: a broken plugin",
+        "partly": False,
+    }
     plain = shell("plugins", path=broken_plugin).stdout
     assert "not in use: RuntimeError: a broken plugin" in plain
     assert shell("list", "tinynet", path=broken_plugin).returncode == 0

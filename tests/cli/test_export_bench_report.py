@@ -130,10 +130,10 @@ def test_the_demo_goes_all_the_way(run, tmp_path):
     for step in ("1/5", "2/5", "3/5", "4/5", "5/5"):
         assert step in result.stderr
     rows = read_bundle(out / "int8").manifest.measurements
-    assert rows[0]["accuracy"] > 0.95
-    assert all(r["accuracy"] > 0.9 for r in rows)
+    assert rows[0].accuracy > 0.95
+    assert all(r.accuracy > 0.9 for r in rows)
     for row in rows:
-        assert f"{row['accuracy']:.3f}" in result.stdout
+        assert f"{row.accuracy:.3f}" in result.stdout
     for place in (out / "report.html", out / "int8"):
         assert str(place) in result.stdout
     for name in ("fitted", "pruned", "factorized", "int8"):

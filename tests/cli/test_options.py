@@ -89,3 +89,32 @@ def test_two_plugins_with_one_name_do_not_disturb_the_shell(tmp_path):
     (info / "entry_points.txt").write_text("[pocketzoo]\ntwin = twin\n")
     assert complete("pocketzoo export x --target cp", PYTHONPATH=str(folder), POCKETZOO_PLUGINS="twin") == []
     assert complete("pocketzoo fit tiny", PYTHONPATH=str(folder), POCKETZOO_PLUGINS="twin") == ["tinynet"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("export", "BUNDLE", "-o", "x.engine"),
+        ("export", "BUNDLE", "--to", "triton", "-o", "x.onnx"),
+        ("report", "BUNDLE", "-o", "x.onnx"),
+        ("profile", "BUNDLE", "--no-torch", "--seconds", "0", "-o", "x.json"),
+        ("bench", "BUNDLE", "--plot", "x.onnx"),
+        ("pack", "BUNDLE", "-o", "x.onnx"),
+        ("sign", "BUNDLE", "--key", "key", "-o", "x.onnx"),
+        ("fit", "tinynet", "--data", "digits", "-o", "x.safetensors"),
+        ("compress", "BUNDLE", "--int8", "--data", "digits", "-o", "x.onnx"),
+        ("pair", "a=BUNDLE", "b=BUNDLE", "-o", "x.onnx"),
+        ("run", "digits-recommender", "-o", "x.html"),
+        ("demo", "-o", "x.html"),
+        ("new-plugin", "my-plugin", "-o", "x.py"),
+        ("find-rate", "tinynet", "--data", "digits", "-o", "x.onnx"),
+        ("data", "preview", "digits", "-o", "x.onnx"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_written_by_a_name_that_says_otherwise(line, fitted, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*(word.replace("BUNDLE", str(fitted.path)) for word in line))
+    assert (done.exit_code, len(done.stderr.strip().splitlines())) == (1, 2), done.stderr
+    assert line[-1] in done.stderr
+    assert list(tmp_path.iterdir()) == []

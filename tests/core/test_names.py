@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.core.names import LONGEST, as_file_name, is_name, is_suffix, is_word
+from pocketzoo.core.errors import ExportError
+from pocketzoo.core.names import LONGEST, as_file_name, check_folder_name, check_suffix, is_name, is_suffix, is_word
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,36 @@ def test_any_text_becomes_one_part_of_a_path(text):
     assert not PureWindowsPath(name).is_reserved()
     assert name.isprintable()
     assert not name.startswith((".", "-"))
+
+
+@pytest.mark.parametrize(
+    ("name", "suffixes", "hint"),
+    [
+        ("x.engine", [".onnx"], "call it x.onnx"),
+        ("x.onnx", [".html", ".htm"], "call it x.html"),
+        ("a.b.ONNX", [".engine"], "call it a.b.engine"),
+        ("x.whatever", [".onnx"], "call it x.onnx"),
+        ("x.onnx", [".engine", ".plan"], "call it x.engine"),
+    ],
+)
+def test_a_file_is_not_called_as_if_it_were_another(name, suffixes, hint, refused):
+    with refused(ExportError, f"{name} ends in .", "and a file is written", hint=hint):
+        check_suffix(Path(name), suffixes, "a file")
+
+
+@pytest.mark.parametrize("name", ["x", "x.onnx", "X.ONNX", "v1.5", "a.b/x", ".hidden"])
+def test_other_names_of_files_are_fine(name):
+    check_suffix(Path(name), [".onnx"], "a file")
+
+
+@pytest.mark.parametrize("name", ["x.onnx", "m.pt", "model.safetensors", "report.HTML"])
+def test_a_folder_is_not_called_as_if_it_were_a_file(name, refused, tmp_path):
+    with refused(ExportError, "ends in .", "and a bundle is a folder", hint=f"call it {tmp_path / Path(name).stem}"):
+        check_folder_name(tmp_path / name, "a bundle")
+    (tmp_path / name).mkdir()
+    check_folder_name(tmp_path / name, "a bundle")  # it is one, whatever it is called
+
+
+@pytest.mark.parametrize("name", ["x", "resnet18.a1_in1k", "v1.5", "my.model", ".hidden"])
+def test_other_names_of_folders_are_fine(name):
+    check_folder_name(Path(name), "a bundle")

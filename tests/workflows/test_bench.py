@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import pocketzoo
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.core.errors import BundleError, DataError, UnknownNameError
+from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
 from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import ROUNDS, bench
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
@@ -165,6 +167,33 @@ def test_saving_puts_the_rows_into_every_bundle(fitted, compressed, digits, tmp_
             assert after.manifest.files[name].sha256 == entry.sha256 or name == "README.md"
             assert after.manifest.files[name].target == entry.target
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in paths)
+
+
+def test_random_samples_replace_nothing_that_was_measured_on_data(fitted_copy, digits, tmp_path, run):
+    """And they are marked wherever they show: rows, table, JSON, manifest, headline and report."""
+    path = fitted_copy.path
+    measured = bench([path], data=digits, save=True, **QUICK)
+    for _ in range(2):
+        random = bench([path], save=True, **QUICK)
+    kept = read_bundle(path).manifest.measurements
+    assert kept == (*measured, *random), "of random ones the last alone"
+    assert [row.on_random_samples for row in kept] == [False, True]
+    assert random[0].measured is not None
+    assert random[0].measured.data == "random samples"
+    assert json.loads((path / "pocketzoo.json").read_text())["measurements"][1]["measured"]["data"] == "random samples"
+    line = ("bench", path, "--seconds", "0", "--no-memory", "--batch", "1")
+    assert "64 random samples" in run(*line).stdout
+    assert json.loads(run(*line, "--json").stdout)[0]["measured"]["data"] == "random samples"
+    runs = read_runs([read_bundle(path)], [path])
+    assert [each.on_random_samples for each in runs] == [False, True], "what is said first is of data"
+    assert "accuracy" in bench_headline(runs[0])
+    assert bench_headline(runs[1]).endswith(", on random samples")
+    page = run("report", path, "-o", tmp_path / "report.html")
+    assert page.exit_code == 0, page.stderr
+    text = (tmp_path / "report.html").read_text("utf8")
+    assert "on random samples" in text
+    assert "random samples on onnxruntime" in text
+    assert run("info", path, "--json").stdout.count('"data": "random samples"') == 1, "in its row alone"
 
 
 def test_without_saving_nothing_is_written(fitted_copy, digits):

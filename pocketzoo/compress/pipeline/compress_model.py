@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pocketzoo.compress.pipeline.layer_tables import layer_table
 from pocketzoo.compress.pipeline.planned_graph import check_names, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
-from pocketzoo.core.files import sha256
+from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.measure_graphs import candidates, measure
@@ -189,10 +188,10 @@ def _forecast(job: Job) -> list[StepRecord]:
             cost = module_cost(module, spec)
         else:
             size = 0
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch_folder() as folder:
                 if module is not None:
-                    onnx_from_model(module, spec, Path(folder) / graph_name())
-                    artifact = Artifact(graphs={MODEL: Path(folder) / graph_name()})
+                    onnx_from_model(module, spec, folder / graph_name())
+                    artifact = Artifact(graphs={MODEL: folder / graph_name()})
                 end = ends(artifact)[0]
                 if len(artifact.graphs) > 1:
                     check_names(compressor, config, artifact.graphs.values())

@@ -209,7 +209,13 @@ def prepare(
     task = open_task(source.manifest, known)
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(
-        data, seed=settings.seed, **reading_of(task), skipped=rows, reads=source.manifest.processor, registry=known
+        data,
+        seed=settings.seed,
+        **reading_of(task),
+        skipped=rows,
+        reads=source.manifest.processor,
+        registry=known,
+        progress=progress,
     )
     if rows is not None and rows.names:
         progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")

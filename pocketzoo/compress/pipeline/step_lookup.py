@@ -7,7 +7,9 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from pocketzoo.core.errors import RecipeError
+from pocketzoo.zoo.bundles.saved_plans import of_plugin
 from pocketzoo.zoo.catalog.compressor import Compressor, Step
+from pocketzoo.zoo.catalog.described import provider
 from pocketzoo.zoo.catalog.registry import Registry
 
 
@@ -18,7 +20,8 @@ def compressors_of(steps: Iterable[Any], registry: Registry) -> tuple[tuple[Comp
         UnknownNameError: no compressor is called as a step says.
         RecipeError: the config is not one of that compressor, or a bare one is of none or of several.
     """
-    return tuple(_named(step, registry) if isinstance(step, Step) else _of_type(step, registry) for step in steps)
+    pairs = [_named(step, registry) if isinstance(step, Step) else _of_type(step, registry) for step in steps]
+    return tuple((of_plugin(c, provider("compressor", c.name, registry)), config) for c, config in pairs)
 
 
 def _named(step: Step, registry: Registry) -> tuple[Compressor, Any]:

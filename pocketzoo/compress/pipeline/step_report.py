@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import onnx
 
 from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import Job
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, size_of
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -37,11 +37,11 @@ def measure_step(
         bundle.manifest.parameters,
     )
     if target.timed_here and not same:
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             pair: list[Graphs] = [before, graph]
             if manifest is not None and job.graph_step is not None:
                 made = [main_files(each)[0] for each in pair]  # a module has one graph
-                pair = [_as_shipped(path, job, Path(folder) / f"{i}.onnx") for i, path in enumerate(made)]
+                pair = [_as_shipped(path, job, folder / f"{i}.onnx") for i, path in enumerate(made)]
                 latency_of = f"{job.graph_step[0].name} for {target.name}"
             timed = race(pair[0], pair[1], job.sample)
         latency = Change(before=timed.before, after=timed.after)

@@ -29,7 +29,7 @@ def find_channels(model: nn.Module, x: Inputs) -> Channels:
             # Hooks such as old weight norms write an attribute at each run; nothing here reads it.
             warnings.filterwarnings("ignore", message=".* assigned during export")
             program = torch.export.export(model.eval(), x)
-    except Exception as error:  # tracing runs the model's own code, which may fail in any way
+    except (Exception, SystemExit) as error:  # tracing runs the model's own code, which may fail in any way
         reason = next((line for line in message_of(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedLayerError(
             f"cannot trace this model: {reason}", "leave out prune; low-rank and int8 need no trace"

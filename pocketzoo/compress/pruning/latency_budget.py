@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from pocketzoo.compress.statistics.calibration_batches import Inputs, take
 from pocketzoo.core.errors import UnsupportedLayerError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.models.export_graph import quiet, translations_kept
 
@@ -33,14 +33,14 @@ def fitting(
     Raises:
         UnsupportedLayerError: the model does not export.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         one = {name: t[:1].numpy() for name, t in zip(_names(x), x, strict=True)}
-        original = _export(model, x, Path(folder) / "original.onnx")
+        original = _export(model, x, folder / "original.onnx")
         macs, low, tried = share, 0.0, []
         high = 1.0
         for i in range(TRIES):
             counts = at(macs)
-            smaller = _export(cut(counts), x, Path(folder) / f"{i}.onnx")
+            smaller = _export(cut(counts), x, folder / f"{i}.onnx")
             before, after = median_milliseconds([original, smaller], one, SECONDS)
             ratio = after / before
             tried.append((ratio > share, -macs if ratio <= share else ratio, counts))

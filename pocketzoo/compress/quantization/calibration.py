@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +15,7 @@ from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.arrays import Array, Arrays, first, named, rows
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.malloc_trim import large_mapped
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
 from pocketzoo.zoo.graphs.index import graph_inputs
@@ -142,8 +141,8 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool
     present = {o.name for o in outputs}
     extra = [onnx.helper.make_empty_tensor_value_info(name) for name in tensors if name not in present]
     outputs.extend(extra)  # a copy would double what a large model takes
-    with tempfile.TemporaryDirectory() as folder:  # from a file: its bytes are gone when the session unpacks them
-        path = Path(folder) / "watched.onnx"
+    with scratch_folder() as folder:  # from a file: its bytes are gone when the session unpacks them
+        path = folder / "watched.onnx"
         try:
             onnx.save(model, path)
         finally:

@@ -132,7 +132,7 @@ def _multiplies(layer: Layer) -> bool:
     try:
         with torch.no_grad(), calls:
             out = layer(x)
-    except Exception:  # the layer's own code, on what it was perhaps not made for
+    except (Exception, SystemExit):  # the layer's own code, on what it was perhaps not made for
         return False
     read = x
     for function, args, kwargs, result in calls.recorded:

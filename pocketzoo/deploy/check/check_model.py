@@ -5,12 +5,12 @@ Rules read the graph alone; a parser or runtime that is installed here is then a
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pocketzoo.core.errors import ExportError, PocketzooError
+from pocketzoo.core.errors import ExportError, PluginError, PocketzooError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.check.rules import RULES
 from pocketzoo.deploy.export_graphs import graphs_for
@@ -21,6 +21,7 @@ from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -75,8 +76,8 @@ def check(
     if path.suffix in {each.suffix for each in backends(resolver.registry).specs.values() if each.suffix}:
         return _built(path, spec, owner, options)
     bundle = open_model(model, registry=resolver, progress=progress)
-    with tempfile.TemporaryDirectory() as folder:
-        graphs = graphs_for(bundle, spec, resolver, Path(folder))
+    with scratch_folder() as folder:
+        graphs = graphs_for(bundle, spec, resolver, folder)
         return _together({name: _checked(path, spec, owner, options) for name, path in graphs.items()})
 
 
@@ -106,6 +107,7 @@ def check_graph(path: Path, target: TargetSpec, *, dla: bool = False, registry: 
 
 def _checked(path: Path, target: TargetSpec, owner: BackendSpec | None, options: EngineOptions) -> CheckReport:
     graph = GraphIndex(load_graph(path))
+    check_tensor_sizes(graph, path.name)
     findings = [finding for rule in RULES for finding in rule(graph, target)]
     asked, said = _ask(path, target, owner, options)
     foreseen = [f for f in findings if f.level == "refused"]
@@ -139,7 +141,7 @@ def _ask(
         return f"{target.name} names no back end, so that none was asked", ()
     try:
         return _asked(path, target, owner, options)
-    except ExportError:
+    except (ExportError, PluginError):
         raise
     except PocketzooError as error:
         return f"{error.message}, so that it was not asked", ()

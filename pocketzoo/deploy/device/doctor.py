@@ -79,5 +79,5 @@ def _examined(spec: BackendSpec) -> list[Check]:
         return []
     try:
         return list(spec.examine())
-    except Exception as error:  # a plugin's code may fail in any way
+    except (Exception, SystemExit) as error:  # a plugin's code may fail in any way
         return [Check(f"back end {spec.name}", False, in_a_line(error), install(spec))]

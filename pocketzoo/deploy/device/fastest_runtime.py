@@ -71,7 +71,7 @@ def choose(
                 runner = start()
                 stack.callback(runner.close)
                 out = runner.infer(x)
-            except Exception as error:  # of a plugin's runner it may be any
+            except (Exception, SystemExit) as error:  # of a plugin's runner it may be any
                 if way == reference:
                     raise
                 known = isinstance(error, PocketzooError)

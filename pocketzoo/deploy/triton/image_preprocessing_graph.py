@@ -60,11 +60,16 @@ class _Graph:
         cut = self.constant("cut", np.array([height, width], np.int64))
         planes = self.add("Transpose", self.add("Cast", PIXELS, to=TensorProto.DOUBLE), perm=[0, 3, 1, 2])
         sides = self.add("Cast", self.add("Shape", planes, start=2), to=TensorProto.DOUBLE)
-        new_sides = self.add("Cast", cut, to=TensorProto.DOUBLE)
+        stretched = self.constant("stretched", np.array(spec.stretched or (height, width), np.int64))
+        new_sides = self.add("Cast", stretched, to=TensorProto.DOUBLE)
         if not spec.stretch:
             shorter = self.add("ReduceMin", sides, keepdims=0)
-            ratio = self.add("Div", self.constant("resize", np.float64(spec.resize)), shorter)
-            new_sides = self.add("Max", self.add("Round", self.add("Mul", sides, ratio)), new_sides)
+            resize = self.constant("resize", np.float64(spec.resize))
+            if spec.longer == "floor":  # the product first: a quotient of whole numbers is whole where it should be
+                longer = self.add("Floor", self.add("Div", self.add("Mul", sides, resize), shorter))
+            else:
+                longer = self.add("Round", self.add("Mul", sides, self.add("Div", resize, shorter)))
+            new_sides = self.add("Max", longer, new_sides)  # never less than what is cut out
         across = self.add("Transpose", self.matrix(sides, new_sides, 1), perm=[1, 0])
         resized = self.whole(self.add("MatMul", planes, across))
         resized = self.whole(self.add("MatMul", self.matrix(sides, new_sides, 0), resized))

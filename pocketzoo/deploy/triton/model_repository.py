@@ -12,7 +12,6 @@ Source: "Model Configuration" and "Ensemble Models" of Triton's user guide; fiel
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import onnx
 from onnx import TensorProto, ValueInfoProto
 
 from pocketzoo.core.errors import ExportError, UnsupportedModelError
-from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.files import replacing_folder, scratch_folder
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.open_backend import backend_of, build
@@ -321,7 +320,7 @@ def _add_preprocessing(folder: Path, config: Config, request: ExportRequest, pro
         return
     what = request.processor or request.modality
     first, whole = f"{request.name}-{what}s", f"{request.name}-from-{what}s"
-    with tempfile.TemporaryDirectory() as written:
+    with scratch_folder() as written:
         path = Path(written) / "model.onnx"
         try:
             request.graph(path)

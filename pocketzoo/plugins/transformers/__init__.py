@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import UnsupportedModelError, message_of
-from pocketzoo.plugins.transformers import heads
-from pocketzoo.plugins.transformers.heads import read_json
+from pocketzoo.plugins.transformers import heads, images, sentences, texts
+from pocketzoo.plugins.transformers.repository_settings import read_json
 from pocketzoo.plugins.transformers.settings import refusal, structure_of
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import (
@@ -40,14 +40,13 @@ MAPS = {"convnext", "convnextv2", "resnet"}  # vision models that give a map
 TOKENS = {"deit", "dinov2", "vit"}  # vision models that give a sequence
 WEIGHTS = "model.safetensors"
 SMALL = (
-    "tokenizer.json",
+    texts.TOKENIZER,
+    texts.FILE,
+    texts.SPECIAL,
     "generation_config.json",
-    "preprocessor_config.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
+    images.FILE,
+    *sentences.FILES,
 )
-RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
 
 def refuses(repository: Repository) -> str:
@@ -133,17 +132,11 @@ def pocketzoo_loaders() -> list[LoaderSpec]:
 
 
 def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, FeatureSpec, Any]:
-    positions = int(config.get("max_position_embeddings") or config.get("n_positions") or 512)
-    if config["model_type"] in ("roberta", "camembert", "xlm-roberta", "mpnet"):
-        positions -= 2  # they count from the padding's id onwards
-    longest = (read_json(repository, "sentence_bert_config.json") or {}).get("max_seq_length") or 512
-    vocabulary, pad = int(config["vocab_size"]), config.get("pad_token_id")
-    if pad is None:  # decoders end a text with their last token, and have none to fill up with
-        pad = config.get("eos_token_id", vocabulary - 1)
-    width = int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or config["n_embd"])
-    spec = TextSpec(vocabulary=vocabulary, pad=int(pad), max_length=min(positions, int(longest)))
-    features = FeatureSpec("sequence", ("batch", "sequence", width))
-    return spec, features, partial(_build_text, dict(config), int(pad))
+    spec = texts.text_spec(repository, config)
+    if sentences.is_one(repository):
+        spec = sentences.with_sentences(spec, repository, texts.positions(config))
+    features = FeatureSpec("sequence", ("batch", "sequence", heads.width_of(config)))
+    return spec, features, partial(_build_text, dict(config), spec.pad, spec.padding)
 
 
 # What of a generation_config.json would change the tokens of a greedy or beam search, and the values that do not.
@@ -177,30 +170,14 @@ def _generation(repository: Repository, config: Mapping[str, Any]) -> Generation
 
 
 def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpec, FeatureSpec, Any]:
-    processor = read_json(repository, "preprocessor_config.json") or {}
-    size, crop = processor.get("size", 224), processor.get("crop_size")
-    shortest = size if isinstance(size, int) else size.get("shortest_edge")
-    stretch = shortest is None or isinstance(size, int)
-    side = int(shortest if shortest is not None else size["height"])
-    edge = side
-    if crop is not None and processor.get("do_center_crop", True):
-        edge, stretch = int(crop if isinstance(crop, int) else crop["height"]), False
-    elif config["model_type"] in ("convnext", "convnextv2", "resnet") and side < 384:
-        edge, side, stretch = side, round(side / float(processor.get("crop_pct") or 0.875)), False
-    spec = InputSpec(
-        shape=("batch", int(config.get("num_channels", 3)), edge, edge),
-        mean=tuple(map(float, processor["image_mean"])),
-        std=tuple(map(float, processor["image_std"])),
-        resize=side,
-        interpolation=RESAMPLING[int(processor.get("resample", 2))],  # type: ignore[arg-type]
-        stretch=stretch,
-    )
+    spec = images.image_spec(repository, config)
+    height, width = spec.size[1:]
     if config["model_type"] in MAPS:
-        cells = edge // 32
-        features = FeatureSpec("map", ("batch", int(config["hidden_sizes"][-1]), cells, cells))
+        features = FeatureSpec("map", ("batch", int(config["hidden_sizes"][-1]), height // 32, width // 32))
     else:
-        patches = (edge // int(config["patch_size"])) ** 2
-        tokens = patches + 1 + (config["model_type"] == "deit")
+        patch = config["patch_size"]
+        tall, wide = patch if isinstance(patch, list | tuple) else (patch, patch)
+        tokens = (height // int(tall)) * (width // int(wide)) + 1 + (config["model_type"] == "deit")
         features = FeatureSpec("sequence", ("batch", tokens, int(config["hidden_size"])))
     return spec, features, partial(_build_vision, dict(config))
 
@@ -214,10 +191,10 @@ def _weights(repository: Repository, convert: Callable[[dict[str, Tensor]], Mapp
     return repository.weights(INDEX, convert=convert, shards=shards)
 
 
-def _build_text(config: Mapping[str, Any], pad: int) -> nn.Module:
+def _build_text(config: Mapping[str, Any], pad: int, padding: str) -> nn.Module:
     from pocketzoo.plugins.transformers.modules import Text
 
-    return Text(config, pad)
+    return Text(config, pad, padding)
 
 
 def _build_vision(config: Mapping[str, Any]) -> nn.Module:

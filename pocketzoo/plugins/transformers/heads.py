@@ -11,7 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.plugins.head_options import EmbeddingOptions, PooledOptions, TokenOptions
+from pocketzoo.plugins.head_options import PooledOptions, TokenOptions
+from pocketzoo.plugins.transformers import sentences
+from pocketzoo.plugins.transformers.repository_settings import refuse
 from pocketzoo.zoo.catalog.specs import FeatureSpec, HeadSpec, Repository, Weights
 
 if TYPE_CHECKING:
@@ -75,14 +77,20 @@ def head_of(repository: Repository, weights: PinWeights) -> HeadSpec | None:
         return _language_model(repository, weights, config)
     if architecture.endswith("ForConditionalGeneration") and kind == "t5":
         return _answerer(repository, weights, config)
-    return _pooling(repository) if kind in TEXTS else None
+    if kind not in TEXTS or not sentences.is_one(repository):
+        return None
+    return sentences.head_of(repository, width_of(config))
 
 
-def _classifier(
-    repository: Repository, weights: PinWeights, reader: Reader, config: Mapping[str, Any]
-) -> HeadSpec | None:
+def width_of(config: Mapping[str, Any]) -> int:
+    """How many numbers the features of a text's token are."""
+    return int(config.get("hidden_size") or config.get("dim") or config.get("d_model") or config["n_embd"])
+
+
+def _classifier(repository: Repository, weights: PinWeights, reader: Reader, config: Mapping[str, Any]) -> HeadSpec:
     labels = _labels(config)
-    numbers = len(labels) == 1 or config.get("problem_type") == "regression"
+    kind = _problem(config, len(labels))
+    numbers = kind == "regression"
     options = PooledOptions(pool=reader.pool, dense=bool(reader.dense), activation=reader.activation, dropout=0.0)
     norm = float(config.get("layer_norm_eps", 1e-12)) if reader.norm else None
     layers = {own: theirs for own in ("norm", "dense", "linear") if (theirs := getattr(reader, own))}
@@ -90,14 +98,32 @@ def _classifier(
         name=f"{repository.name}#head",
         summary=f"its own {'regression head' if numbers else 'classifier'}, {len(labels)} outputs",
         takes=("map",) if reader.pool == "mean" else ("sequence",),
-        task="regression" if numbers else "*-classification",
+        task=kind,
         build=partial(_build_pooled, options, reader.bias, norm),
-        loss="mse_loss" if numbers else "cross_entropy",
+        loss=LOSSES.get(kind, "cross_entropy"),
         backbone=repository.name,
         weights=weights(partial(_take, layers)),
         labels=None if numbers else lambda: labels,
         outputs=len(labels),
     )
+
+
+LOSSES = {"regression": "mse_loss", "multi-label-classification": "binary_cross_entropy_with_logits"}
+PROBLEMS = {
+    "regression": "regression",
+    "single_label_classification": "*-classification",
+    "multi_label_classification": "multi-label-classification",
+}
+
+
+def _problem(config: Mapping[str, Any], outputs: int) -> str:
+    """The task of a classifier: what its config says, else by the number of its outputs, as the library has it."""
+    said = config.get("problem_type")
+    if said is None:
+        return "regression" if outputs == 1 else "*-classification"
+    if said not in PROBLEMS:
+        raise refuse("config.json", "problem_type", said, f"which is none of {', '.join(PROBLEMS)}")
+    return PROBLEMS[said]
 
 
 def _token_classifier(repository: Repository, weights: PinWeights, kind: str, config: Mapping[str, Any]) -> HeadSpec:
@@ -141,47 +167,6 @@ def _answerer(repository: Repository, weights: PinWeights, config: Mapping[str, 
         weights=weights(partial(_take_answerer, config)),
         outputs=int(config["vocab_size"]),
     )
-
-
-def _pooling(repository: Repository) -> HeadSpec | None:
-    """What a sentence-transformers repository does with its tokens: pooling, and mostly a normalization."""
-    pooling = read_json(repository, "1_Pooling/config.json")
-    if not pooling:
-        return None
-    flags = {"cls": "cls_token", "max": "max_tokens", "mean": "mean_tokens", "last": "lasttoken"}
-    modes: list[Any] = [mode for mode, flag in flags.items() if pooling.get(f"pooling_mode_{flag}")]
-    modules: Any = read_json(repository, "modules.json") or ()
-    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
-    if len(modes) > 1 or not {"Transformer", "Pooling", "Normalize"}.issuperset(kinds):
-        return None  # it does something else besides, and a part of that would be another model
-    options = EmbeddingOptions(pool=modes[0] if modes else "mean", normalize="Normalize" in kinds)
-    return HeadSpec(
-        name=f"{repository.name}#head",
-        summary=f"{options.pool} pooling of tokens{', normalized' if options.normalize else ''}",
-        takes=("sequence",),
-        task="feature-extraction",
-        build=partial(_build_embedding, options),
-        loss="",
-        backbone=repository.name,
-    )
-
-
-def read_json(repository: Repository, path: str) -> Any:
-    """A small file of a repository; None where it has none.
-
-    Raises:
-        UnsupportedModelError: it is not valid JSON.
-    """
-    if path not in repository.files:
-        return None
-    from pocketzoo.core.reading import documents
-
-    try:
-        return documents.read_json(repository.files[path])
-    except documents.MalformedError as error:
-        raise UnsupportedModelError(
-            f"{path} of {repository.repo_id} is not valid JSON: {error}", "choose another"
-        ) from error
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -231,12 +216,6 @@ def _build_language_model(features: FeatureSpec, outputs: int) -> nn.Module:
     from pocketzoo.plugins.head_modules import LanguageModel
 
     return LanguageModel(features, outputs)
-
-
-def _build_embedding(options: EmbeddingOptions, features: FeatureSpec, outputs: int) -> nn.Module:
-    from pocketzoo.plugins.head_modules import Embedding
-
-    return Embedding(features, outputs, options)
 
 
 def _build_answerer(config: Mapping[str, Any], features: FeatureSpec, outputs: int) -> nn.Module:

@@ -19,7 +19,8 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from pocketzoo.core.errors import UnsupportedModelError, message_of
-from pocketzoo.plugins.transformers.settings import HINT, structure_of
+from pocketzoo.plugins.transformers.setting_values import HINT
+from pocketzoo.plugins.transformers.settings import structure_of
 
 _quiet: Any = logging  # its functions have no types
 
@@ -68,15 +69,28 @@ OPTIONAL_POOLER = {"albert", "bert", "camembert", "deit", "mpnet", "roberta", "v
 
 
 class Text(nn.Module):
-    """Token ids (B, T) to features (B, T, C), zero where the text has ended."""
+    """Token ids (B, T) to features (B, T, C), zero where the text has ended.
 
-    def __init__(self, config: Mapping[str, Any], pad: int) -> None:
+    Padding is each id that is ``pad``, or with ``padding`` "end" those after the last other one. ``pad`` may be the
+    first id after the vocabulary.
+    """
+
+    def __init__(self, config: Mapping[str, Any], pad: int, padding: str = "anywhere") -> None:
         super().__init__()
-        self.model, self.pad = _empty(config), pad
+        self.model, self.pad, self.padding = _empty(config), pad, padding
+        own = config.get("pad_token_id")
+        self.beyond = pad >= int(config["vocab_size"])
+        self.looked_up = own if isinstance(own, int) and 0 <= own < pad else 0  # in place of one after the vocabulary
         self.options = {"use_cache": False} if "use_cache" in config and config["model_type"] != "t5" else {}
 
     def forward(self, ids: Tensor) -> Tensor:
-        mask = (ids != self.pad).long()
+        tokens = ids != self.pad
+        mask = tokens.long()
+        if self.padding == "end":
+            places = torch.arange(ids.shape[1], device=ids.device)
+            mask = (places <= (places * mask).amax(1, keepdim=True)).long()
+        if self.beyond:
+            ids = torch.where(tokens, ids, self.looked_up)
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask, **self.options).last_hidden_state
         return hidden * mask[:, :, None].to(hidden.dtype)
 

@@ -7,39 +7,11 @@ key that is on neither list is refused by name. No torch, no transformers.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
-
-Fits = Callable[[Any], bool]
-HINT = "choose another repository, or a copy of this one without it"
-
-
-def whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def several(fits: Fits) -> Fits:
-    return lambda value: isinstance(value, list | tuple) and all(map(fits, value))
-
-
-def one_of(*words: str) -> Fits:
-    return lambda value: isinstance(value, str) and value in words
-
-
-def either(*kinds: Fits) -> Fits:
-    return lambda value: any(fits(value) for fits in kinds)
-
+from pocketzoo.plugins.transformers.setting_values import HINT, Fits, either, flag, number, one_of, several, whole
 
 # The library's own functions; "xielu" is not among them, which looks for a package with a kernel.
 activation = one_of(

@@ -12,6 +12,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, plain, points, times
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.measured_on import RANDOM
 from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 
@@ -31,6 +32,16 @@ class BenchRun:
     @property
     def reference(self) -> Measurement:
         return self.rows[0]
+
+    @property
+    def on_random_samples(self) -> bool:
+        """Whether they say how fast the models are, and nothing of how well they answer."""
+        return self.reference.on_random_samples
+
+    @property
+    def sample_word(self) -> str:
+        """What was measured on."""
+        return RANDOM if self.on_random_samples else "samples"
 
     @property
     def samples(self) -> Number:
@@ -140,7 +151,7 @@ def label(row: Measurement) -> str:
 def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[BenchRun]:
     """The runs that the bundles carry, each once: ``bench --save`` puts the same rows into every bundle it measured.
 
-    Of each bundle the last comes first.
+    Of each bundle the last comes first; those on random samples come after all that were measured on data.
 
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
@@ -157,7 +168,7 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[B
         # A registered model is never written to: what is known of it is in the bundles it was measured with.
         if not bundle.manifest.measurements and bundle.manifest.name not in measured:
             raise DataError(f"{bundle.manifest.name} has no measurements", f"measure them first: {_command(models)}")
-    return runs
+    return sorted(runs, key=lambda run: run.on_random_samples)
 
 
 def _command(models: Sequence[str | Path]) -> str:
@@ -166,6 +177,10 @@ def _command(models: Sequence[str | Path]) -> str:
 
 def bench_headline(run: BenchRun) -> str:
     """What the best row won and what it cost, without a full stop."""
+    return _headline(run) + ", on random samples" * run.on_random_samples
+
+
+def _headline(run: BenchRun) -> str:
     best, row = run.best, run.rows[run.best]
     speed = run.ratio(best, f"latency.{run.batches[0]}.p50") if run.batches else None
     if not best:

@@ -38,7 +38,7 @@ def here(target: TargetSpec, registry: Registry | None = None) -> Here:
         support = _no_backend(target) if spec is None else open_backend(spec).support(target)
     except PocketzooError as error:
         support = Support(builds=False, runs=False, why=error.message, fix=error.hint)
-    except Exception as error:  # a plugin's back end may fail in any way; the other targets go on
+    except (Exception, SystemExit) as error:  # a plugin's back end may fail in any way; the other targets go on
         support = Support(
             builds=False,
             runs=False,

@@ -15,7 +15,7 @@ from typing import Any
 
 from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, reading_errors, replacing_folder, sha256
-from pocketzoo.core.names import RULE, is_name
+from pocketzoo.core.names import RULE, check_folder_name, is_name
 from pocketzoo.core.reading.documents import read_json
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.renamed import warn_renamed
@@ -205,11 +205,14 @@ def writing(path: Path, *, force: bool = True) -> Iterator[Draft]:
 def check_place(path: Path, *, force: bool) -> None:
     """Raises:
     BundleError: a bundle must not be written to ``path``: it is something else, or without ``force`` a bundle.
+    ExportError: it is called as if it were a file.
     """
-    if (path / MANIFEST).is_file():
+    if os.path.isfile(path / MANIFEST):
         if not force:
             raise BundleError(f"{path} is already a finished bundle", "give another -o, or --force to replace it")
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        return
+    check_folder_name(path, "a bundle")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
 
 

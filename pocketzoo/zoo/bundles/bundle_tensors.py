@@ -36,6 +36,7 @@ class Sqnr:
     precision: str
     value: float | None  # dB; None: it is equal
     key: str  # where the manifest has it
+    on_random_samples: bool = False
 
 
 def bundle_tensors(bundle: Bundle) -> list[TensorFacts]:
@@ -79,7 +80,10 @@ def _of_signature(graph: str, signature: ModelSignature, measured: dict[str, tup
 
 
 def _measured(bundle: Bundle) -> dict[str, tuple[Sqnr, ...]]:
-    """Output -> what the last run that has a target says of it; the first row of a run is its reference."""
+    """Output -> what the last run that has a target says of it; the first row of a run is its reference.
+
+    What was measured on data counts before any random samples.
+    """
     measured: dict[str, dict[str, Sqnr]] = {}
     start = 0
     for run in runs_of(bundle.manifest.measurements):
@@ -90,7 +94,15 @@ def _measured(bundle: Bundle) -> dict[str, tuple[Sqnr, ...]]:
             seen.add(row.target)
             for name, value in row.outputs.items():
                 key = f"measurements.{start + i}.outputs.{name}"
-                sqnr = Sqnr(target=row.target, precision=row.precision, value=value, key=key)
-                measured.setdefault(name, {})[row.target] = sqnr
+                sqnr = Sqnr(
+                    target=row.target,
+                    precision=row.precision,
+                    value=value,
+                    key=key,
+                    on_random_samples=row.on_random_samples,
+                )
+                known = measured.setdefault(name, {}).get(row.target)
+                if known is None or known.on_random_samples or not sqnr.on_random_samples:
+                    measured[name][row.target] = sqnr
         start += len(run)
     return {name: tuple(of_targets.values()) for name, of_targets in measured.items()}

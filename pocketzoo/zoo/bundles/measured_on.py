@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+RANDOM = "random samples"  # in place of the name of a data set
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -26,8 +28,13 @@ class MeasuredOn:
     machine: Machine
     date: str  # and time, the same for all rows of a run, in UTC: "2026-11-29T14:05:59.123Z"; of before the date alone
     version: str = ""  # of the runtime; "" where it does not say
-    data: str = ""  # name of the data set; "" for random samples
+    data: str = ""  # name of the data set; RANDOM, and in rows of before "", where there was none
     sha256: str = ""  # of the data; "" of rows that were not to be kept
+
+    @property
+    def on_random_samples(self) -> bool:
+        """Whether it says how fast a model is, and nothing of how well it answers."""
+        return not self.sha256 and self.data in ("", RANDOM)
 
 
 def this_machine(gpu: str = "") -> Machine:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.head_task import former_task, pipeline_tag
 from pocketzoo.zoo.catalog.registry import default_registry
@@ -47,7 +48,7 @@ def model_card(manifest: Manifest) -> str:
     lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
     if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
         lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
-    return "\n".join([*lines, ""])
+    return shown("\n".join([*lines, ""]))
 
 
 def _origin(manifest: Manifest) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pocketzoo.core.errors import MissingPluginError, UnknownNameError
+from pocketzoo.core.errors import MissingPluginError, RecipeError, UnknownNameError, guarded
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import Compressor
 from pocketzoo.zoo.catalog.described import SHIPS, how_to_install, missing, provider
 from pocketzoo.zoo.catalog.registry import Registry
+
+DAMAGED = "the manifest was changed, or is damaged: compress the model again"
 
 
 def find_compressor(step: StepRecord, registry: Registry) -> Compressor:
@@ -23,20 +28,24 @@ def find_compressor(step: StepRecord, registry: Registry) -> Compressor:
         compressor: Compressor = registry.get("compressor", name)
     except UnknownNameError as error:
         raise missing("compressor", name, step.provider, registry, error.hint) from error
-    if step.plan_version > compressor.plan_version:
-        here = provider("compressor", name, registry)
+    here = provider("compressor", name, registry)
+    older = step.plan_version < compressor.plan_version and compressor.upgrade is None
+    if older or step.plan_version > compressor.plan_version:
         raise MissingPluginError(
-            f"the plan of step {name!r} has version {step.plan_version}, {here} reads {compressor.plan_version}",
-            how_to_install(step.provider or SHIPS),
+            f"the plan of step {name!r} is {step.provider or SHIPS}'s, of version {step.plan_version}; "
+            f"{here} reads version {compressor.plan_version}",
+            how_to_install(step.provider or SHIPS) if step.provider != here else DAMAGED,
         )
-    return compressor
+    return of_plugin(compressor, here)
 
 
 def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, graph: str = "") -> Any:
     """The plan of a step, or the one it has for another graph of the model, with its tensors.
 
     Raises:
-        RecipeError: it is not a plan of this compressor.
+        MissingPluginError: the version of its plugin that is installed does not read it.
+        RecipeError: it is not a plan of this compressor, though of the same version.
+        PluginError: the plugin fails at it.
         BundleError: the bundle lacks its tensors.
     """
     tensors = None
@@ -44,4 +53,36 @@ def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, graph: 
         from safetensors.numpy import load_file  # most plans have no tensors
 
         tensors = load_file(bundle.file(file))
-    return compressor.read_plan(step.graphs[graph] if graph else step.plan, tensors, step.plan_version)
+    try:
+        return compressor.read_plan(step.graphs[graph] if graph else step.plan, tensors, step.plan_version)
+    except RecipeError as error:
+        name, _, written = step.provider.partition(" ")
+        if not written or _installed(name) == written:
+            raise
+        here = f"{name} {_installed(name)}"
+        raise MissingPluginError(
+            f"the plan of step {step.compressor!r} is {step.provider}'s, and {here} does not read it: {error.message}",
+            how_to_install(step.provider),
+        ) from error
+
+
+def _installed(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+def of_plugin(compressor: Compressor, owner: str) -> Compressor:
+    """A compressor whose functions name its plugin (``described.provider``) where they fail; one that ships stays."""
+    if owner == SHIPS:
+        return compressor
+    functions = {
+        f.name: getattr(compressor, f.name) for f in fields(compressor) if f.name not in ("config", "plan_type")
+    }
+    named: dict[str, Any] = {
+        name: partial(guarded, f"{name} of the compressor {compressor.name!r} of {owner}", function)
+        for name, function in functions.items()
+        if callable(function)
+    }
+    return replace(compressor, **named)

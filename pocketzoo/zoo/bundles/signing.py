@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import SignatureError
-from pocketzoo.core.files import replacing_file
+from pocketzoo.core.files import replacing_file, scratch_folder
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.optional import require
 from pocketzoo.core.reading.documents import parse_json, read_json
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
@@ -42,10 +42,13 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
     Raises:
         MissingDependencyError: model-signing is not installed.
         BundleError, UnsafeFileError: it is not a bundle, or is damaged.
+        ExportError: ``out`` is called as if it were no signature.
         SignatureError: the key cannot be used.
         StorageError: the bundle is read-only, and no ``out`` is given; the disk refused.
     """
     signing = require("model_signing.signing", extra="sign")
+    if out is not None:
+        check_suffix(Path(out), [".sig", ".signature", ".sigstore", ".json"], "a signature")
     with changing(Path(bundle)) if (Path(bundle) / MANIFEST).is_file() else nullcontext():
         opened = read_bundle(bundle)
         if out is None:
@@ -53,10 +56,10 @@ def sign(bundle: str | Path, *, key: str | Path, password: str | None = None, ou
         config = signing.Config().set_hashing_config(_hashing(opened))
         _use_key(config, key, password)
         place = Path(out) if out is not None else opened.path / SIGNATURE
-        with tempfile.TemporaryDirectory() as folder:
-            config.sign(opened.path, Path(folder) / SIGNATURE)
+        with scratch_folder() as folder:
+            config.sign(opened.path, folder / SIGNATURE)
             with replacing_file(place) as temporary:
-                shutil.copyfile(Path(folder) / SIGNATURE, temporary)
+                shutil.copyfile(folder / SIGNATURE, temporary)
     return place
 
 

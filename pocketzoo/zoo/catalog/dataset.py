@@ -26,6 +26,10 @@ class LazyImages(Sequence[ImageLike]):
         """Some of them, in this order."""
         raise NotImplementedError
 
+    def called(self, row: int) -> str:
+        """What one of them is called in errors, and where it is left out."""
+        return f"image {row}"
+
     def encoded(self) -> Iterator[object]:
         """What each image is stored as: bytes, a path, or the image itself where it is stored as nothing else."""
         return iter(self)

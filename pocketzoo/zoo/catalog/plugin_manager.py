@@ -37,11 +37,12 @@ TURNED_OFF = "turned off by POCKETZOO_PLUGINS"
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A plugin that was found. ``reason`` says why it is not in use, and is empty for one that is."""
+    """A plugin that was found. ``reason`` says why it, or a part of it, is not in use, and is empty for one that is."""
 
     name: str
     origin: str  # "pocketzoo" or the distribution and version it came with
     reason: str = ""
+    partly: bool = False  # whether something else of it is in use
 
 
 @dataclass(frozen=True, slots=True)

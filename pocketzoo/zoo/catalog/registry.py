@@ -14,7 +14,7 @@ from pocketzoo.core.names import RULE, is_name
 from pocketzoo.zoo.catalog import specs
 from pocketzoo.zoo.catalog.glob_index import Names
 from pocketzoo.zoo.catalog.kinds import KINDS
-from pocketzoo.zoo.catalog.plugin_manager import TURNED_OFF, Plugin, PluginManager, create_manager, why
+from pocketzoo.zoo.catalog.plugin_manager import BUILT_IN, TURNED_OFF, Plugin, PluginManager, create_manager, why
 from pocketzoo.zoo.catalog.spec_fields import check_spec
 
 LONGEST, SAID = 200, 3  # characters of a reason, and plugins, that a hint has
@@ -34,7 +34,7 @@ class _Declared(NamedTuple):
     """What the plugins declare of one kind."""
 
     entries: Mapping[str, Entry]  # by name, sorted
-    failed: Mapping[str, str]  # plugin -> why its hook was left out
+    failed: Mapping[str, tuple[str, ...]]  # plugin -> why its hook, or specs of it, were left out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,8 @@ class Registry:
         reasons = {plugin.name: plugin.reason for plugin in self.manager.plugins if plugin.reason}
         broken = {name: reason for name, reason in reasons.items() if reason != TURNED_OFF}
         for kind in kinds:
-            broken |= {name: reason for name, reason in self._declared(kind).failed.items() if name not in broken}
+            failed = self._declared(kind).failed
+            broken |= {name: _shortened(reasons) for name, reasons in failed.items() if name not in broken}
         if not broken:
             return hint
         said = [f"{name} ({reason[:LONGEST]}{'...' * (len(reason) > LONGEST)})" for name, reason in broken.items()]
@@ -116,18 +117,28 @@ class Registry:
             yield from map(entries.__getitem__, self._names[each].matching(pattern))
 
     def plugins(self) -> tuple[Plugin, ...]:
-        """Every plugin that was found, with the reason where one cannot be used. Asks all hooks."""
+        """Every plugin that was found, with the reasons where it, or a part of it, cannot be used. Asks all hooks."""
         failed: dict[str, list[str]] = {}
+        used: set[str] = set()
         for kind in KINDS:
-            for name, reason in self._declared(kind).failed.items():
-                failed.setdefault(name, []).append(reason)
-        return tuple(replace(p, reason=p.reason or " | ".join(failed.get(p.name, ()))) for p in self.manager.plugins)
+            try:
+                declared = self._declared(kind)
+            except DuplicateNameError as error:  # who looks for the reason gets it
+                failed.setdefault(error.plugin, []).append(why(error))
+                continue
+            used |= {entry.plugin for entry in declared.entries.values()}
+            for name, reasons in declared.failed.items():
+                failed.setdefault(name, []).extend(reasons)
+        return tuple(
+            p if p.reason else replace(p, reason=" | ".join(failed.get(p.name, ())), partly=p.name in {*failed} & used)
+            for p in self.manager.plugins
+        )
 
 
 def _collect(kind: str, manager: PluginManager) -> _Declared:
     entries: dict[str, Entry] = {}
     spelled: dict[str, str] = {}  # a name in lower case -> as it is: some file systems do not tell them apart
-    failed: dict[str, str] = {}
+    failed: dict[str, tuple[str, ...]] = {}
     types = _types(kind)
     # Asked one by one, in the order they were loaded, so that each spec is known by its plugin.
     for hook in getattr(manager.hooks.hook, _hook(kind)).get_hookimpls():
@@ -140,26 +151,33 @@ def _collect(kind: str, manager: PluginManager) -> _Declared:
         for spec in declared:
             try:
                 name = _checked(kind, spec, types, deep=deep).name
-            except Exception as error:  # what else the plugin declares may be fine
+            except (Exception, SystemExit) as error:  # what else the plugin declares may be fine
                 reasons.append(why(error))
                 continue
             if (other := spelled.setdefault(name.lower(), name)) in entries:
                 raise _duplicate(kind, name, entries[other], plugin)
             entries[name] = Entry(kind, name, spec, plugin)
         if reasons:
-            more = f" | and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-            failed[plugin] = f"{_hook(kind)}: {reasons[0]}{more}"
+            failed[plugin] = tuple(f"{_hook(kind)}: {reason}" for reason in reasons)
     return _Declared(MappingProxyType({name: entries[name] for name in sorted(entries)}), failed)
+
+
+def _shortened(reasons: tuple[str, ...]) -> str:
+    return reasons[0] + (f" | and {len(reasons) - 1} more" if len(reasons) > 1 else "")
 
 
 def _duplicate(kind: str, name: str, first: Entry, plugin: str) -> DuplicateNameError:
     shown = f"{kind} {name!r}" if name == first.name else f"{kind} {name!r}, but for its case {first.name!r},"
     if first.plugin == plugin:
-        return DuplicateNameError(f"{shown} is declared twice by {plugin}", "rename one of them")
-    return DuplicateNameError(
-        f"{shown} is declared by two plugins: {first.plugin} and {plugin}",
-        "uninstall one of them, or leave it out with POCKETZOO_PLUGINS",
-    )
+        error = DuplicateNameError(f"{shown} is declared twice by {plugin}", "rename one of them")
+    else:
+        which = plugin if first.plugin in BUILT_IN else "one of them"
+        error = DuplicateNameError(
+            f"{shown} is declared by two plugins: {first.plugin} and {plugin}",
+            f"uninstall {which}, or leave it out with POCKETZOO_PLUGINS",
+        )
+    error.plugin = plugin
+    return error
 
 
 def _types(kind: str) -> tuple[type[Any], ...]:

@@ -26,7 +26,8 @@ class InputSpec:
     """The image or vector input of a backbone, and the preprocessing from an image to it.
 
     An image is resized so that its shorter side is ``resize``, and its center of ``shape[2:]`` is cut out; with
-    ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. Then pixels are scaled to ``value_range``, and
+    ``stretch`` it is resized to ``shape[2:]`` whatever its proportions. The longer side is a whole number of pixels by
+    ``longer``. Then pixels are scaled to ``value_range``, and
     ``(x - mean) / std`` is taken per channel.
     """
 
@@ -38,8 +39,10 @@ class InputSpec:
     layout: str = "NCHW"
     dtype: str = "float32"
     value_range: tuple[float, float] = (0.0, 1.0)
-    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bilinear"
     stretch: bool = False
+    stretched: tuple[int, ...] = ()  # (height, width) that ``stretch`` resizes to, where that is not ``shape[2:]``
+    longer: Literal["round", "floor"] = "round"
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -61,7 +64,8 @@ class TextSpec:
     """
 
     vocabulary: int
-    pad: int  # an id that no token of a text has
+    # An id that no token of a text has: one of the vocabulary, or the first after it, which the model looks up nowhere.
+    pad: int
     max_length: int  # tokens; longer texts are cut
     tokenizer: str = "tokenizer.json"  # the file among the backbone's own
     shape: tuple[Dim, ...] = ("batch", "sequence")
@@ -70,6 +74,12 @@ class TextSpec:
     dtype: str = "int64"
     mask: str = ""  # the name of the input that says which ids are tokens, such as "attention_mask"; "": it has none
     types: str = ""  # the name of the input that says which of two texts a token is of: all zero here
+    padding: Literal["anywhere", "end"] = "anywhere"  # end: ``pad`` is padding after a text's last other token alone
+    checked: bool = False  # a text that has ``pad`` for a token is refused: the model would take it for padding
+    cut: Literal["right", "left"] = "right"  # which end a text that is too long loses
+    prefix: str = ""  # what is put in front of every text
+    lowercase: bool = False  # before the tokenizer, whatever that does itself
+    special: tuple[str, ...] = ()  # words that are one token each, besides those that the tokenizer's file says
 
     @property
     def modality(self) -> str:
@@ -337,6 +347,7 @@ class Repository:
     config: Mapping[str, object] = field(default_factory=dict)  # its config.json
     files: Mapping[str, Path] = field(default_factory=dict)  # path -> verified local file
     digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
+    input: Any = None  # in a bundle: the config of its processor, by which its weights and graphs were made
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets, files_of
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, SplitName, Targets, files_of
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
@@ -67,39 +67,49 @@ class Batches:
     def of(self, parts: Iterable[Sequence[int]]) -> Iterator[tuple[Arrays, Targets | None]]:
         """The batches of these rows, in this order; one of which no file can be read is left out."""
         read = partial(self._read, self.processor)
-        files = bool(len(self.split)) and bool(files_of(self.split.samples[0]))
+        lazy = isinstance(self.split.samples, LazyImages)  # the first may be damaged
+        files = bool(len(self.split)) and not lazy and bool(files_of(self.split.samples[0]))
         loaded = ahead(read, parts) if files else map(read, parts)
         return (batch for batch in loaded if batch is not None)
 
     def _read(self, processor: Processor, rows: Sequence[int]) -> tuple[Arrays, Targets | None] | None:
         samples: Any = self.split.samples
         rows = list(rows)
-        samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
-        if processor.text is None and isinstance(samples[0], str) and not os.path.isfile(samples[0]):
-            raise DataError(
-                "the data are texts, and this model does not read text", "give a folder of images, or others"
-            )
         try:
+            samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
+            if processor.text is None and isinstance(samples[0], str) and not os.path.isfile(samples[0]):
+                raise _TextsError(
+                    "the data are texts, and this model does not read text", "give a folder of images, or others"
+                )
             arrays = processor(samples)
+        except _TextsError:
+            raise
         except DataError:
             if self.skipped is None:
                 raise
-            rows = [i for i, sample in zip(rows, samples, strict=True) if self._is_readable(processor, sample)]
+            rows = [i for i in rows if self._is_readable(processor, i)]
+            if not rows:
+                return None
             arrays = processor([self.split.samples[i] for i in rows])
-        if not rows:
-            return None
         return arrays, None if self.split.targets is None else self.split.targets[rows]
 
-    def _is_readable(self, processor: Processor, sample: Any) -> bool:
-        """Whether a file is; one that is not is noted, and what is not a file is an error."""
+    def _is_readable(self, processor: Processor, row: int) -> bool:
+        """Whether a sample is; one that is not is noted. Of an array all rows are alike, so that one is an error."""
+        samples, sample = self.split.samples, None
         try:
+            sample = samples[row]
             processor([sample])
         except DataError:
-            if self.skipped is None or not files_of(sample):
+            if self.skipped is None or isinstance(samples, np.ndarray):
                 raise
-            self.skipped.names.add(skipped_name(sample))
+            lazy = samples.called(row) if isinstance(samples, LazyImages) else ""
+            self.skipped.names.add(skipped_name(sample) or lazy or f"sample {row} of {len(samples)}")
             return False
         return True
+
+
+class _TextsError(DataError):
+    """All samples are of another kind, so that none of them is skipped."""
 
 
 def skipped_name(sample: Any) -> str:

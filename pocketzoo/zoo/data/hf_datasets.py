@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
-from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns
+from pocketzoo.zoo.data.saved_datasets import check_inside, stored_file
+from pocketzoo.zoo.data.table_files import FIX
+from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns, target_of
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
 EXTRA = "datasets"
@@ -43,11 +46,12 @@ def read_saved(path: Path, columns: Columns, seed: int, targets: TargetKind, ski
         MissingDependencyError: the package datasets is not installed.
     """
     library = require("datasets", extra=EXTRA)
+    check_inside(path)
     try:
         saved = library.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and the library raise what they like for a damaged file
         raise DataError(f"cannot read the data set in {path}: {_line(error)}", "save it again") from error
-    return _dataset(path.name, str(path), saved, columns, seed, targets, skipped)
+    return _dataset(path.name, str(path), saved, columns, seed, targets, skipped, (path.resolve(),))
 
 
 def read_repository(
@@ -80,7 +84,10 @@ def read_repository(
         if not bars:
             library.enable_progress_bars()
     name = f"hf://{ref.repo_id}@{builder.hash}" + (f"#{ref.part}" if ref.part else "")
-    return _dataset(name, reference, downloaded, columns, seed, targets, skipped)
+    hub = os.environ.get("HF_HUB_CACHE") or Path(library.config.HF_CACHE_HOME) / "hub"
+    kept = (home() / "datasets", Path(hub))
+    roots = tuple(folder.resolve() for folder in kept)  # where the library puts what it downloads
+    return _dataset(name, reference, downloaded, columns, seed, targets, skipped, roots)
 
 
 @dataclass(frozen=True)
@@ -90,34 +97,55 @@ class _Column(LazyImages):
     table: Any  # datasets.Dataset of this column alone, not decoded by the library
     name: str
     where: str
+    roots: tuple[Path, ...]  # the folders that files of cells may be in
+    numbers: npt.NDArray[np.int64]  # of each row, where it stands in the data set
 
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, index: Any) -> Any:
-        cell = self.table[int(index)][self.name] or {}
-        data, path, name = cell.get("bytes"), cell.get("path"), f"{index} of {self.where}"
-        if data is None and (not path or "://" in path):  # the library would fetch it, with the user's token
-            raise DataError(f"image {name} is not in the data set: {path}", "save the data set with its images")
+        name, stored = self.called(int(index)), self._stored(self.table[int(index)][self.name], int(index))
         try:
-            return np.asarray(decode_image(Path(path or "") if data is None else io.BytesIO(data), name, 3))
+            source = stored if isinstance(stored, Path) else io.BytesIO(stored)
+            return np.asarray(decode_image(source, name.removeprefix("image "), 3))
         except DataError as error:
-            raise DataError(error.message, f"save the data set without it, or as {NAMED}") from error
+            raise DataError(error.message, f"save the data set without it, or as {NAMED}, or use --skip-bad") from error
+
+    def called(self, row: int) -> str:
+        return f"image {self.numbers[row]} of {self.where}"
+
+    def _stored(self, cell: Mapping[str, Any] | None, row: int) -> bytes | Path:
+        data, path = (cell or {}).get("bytes"), (cell or {}).get("path")
+        if data is not None:
+            return bytes(data)
+        if not path:
+            raise DataError(f"{self.called(row)} is not in the data set: {path}", "save the data set with its images")
+        return stored_file(path, self.roots, self.called(row))
 
     def __iter__(self) -> Iterator[ImageLike]:
         return (self[i] for i in range(len(self)))
 
     def encoded(self) -> Iterator[object]:
-        for cell in self.table[self.name]:
-            data, path = (cell or {}).get("bytes"), (cell or {}).get("path")
-            yield data if data is not None else Path(path) if path and Path(path).is_file() else path
+        for row, cell in enumerate(self.table[self.name]):
+            try:
+                stored = self._stored(cell, row)
+            except DataError:  # which is named, or skipped, when it is read
+                stored = b""
+            yield stored if isinstance(stored, bytes) or stored.is_file() else str(stored)
 
     def take(self, rows: npt.NDArray[np.int64]) -> LazyImages:
-        return _Column(self.table.select(rows), self.name, self.where)
+        return _Column(self.table.select(rows), self.name, self.where, self.roots, self.numbers[rows])
 
 
 def _dataset(
-    name: str, where: str, source: Any, columns: Columns, seed: int, targets: TargetKind, skipped: Skipped | None
+    name: str,
+    where: str,
+    source: Any,
+    columns: Columns,
+    seed: int,
+    targets: TargetKind,
+    skipped: Skipped | None,
+    roots: tuple[Path, ...],
 ) -> Dataset:
     pieces: dict[str, Any] = dict(source) if isinstance(source, dict) else {"train": source}
     pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
@@ -129,7 +157,7 @@ def _dataset(
             raise DataError(f"{where} has no split called train, only {', '.join(pieces)}", "choose another data set")
         known = {"train": next(iter(pieces.values()))}
     tables = {
-        split: _table(f"{where} ({split})", piece, columns, targets, skipped)
+        split: _table(f"{where} ({split})", piece, columns, targets, skipped, roots)
         for split, piece in known.items()
         if piece is not None and len(piece)
     }
@@ -150,7 +178,9 @@ def _dataset(
     return Dataset(name, labels, completed(splits, seed), seed, tables["train"].columns)
 
 
-def _table(name: str, piece: Any, columns: Columns, targets: TargetKind, skipped: Skipped | None) -> Table:
+def _table(
+    name: str, piece: Any, columns: Columns, targets: TargetKind, skipped: Skipped | None, roots: tuple[Path, ...]
+) -> Table:
     library = require("datasets", extra=EXTRA)
     features = piece.features
     images = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
@@ -161,9 +191,10 @@ def _table(name: str, piece: Any, columns: Columns, targets: TargetKind, skipped
         columns = replace(columns, label=named)
     label = next(iter(label_columns(name, piece.column_names, columns.label, TAGS if tagged else LABEL)), None)
     if images is not None and columns.text is None:
-        table = Table(
-            _Column(piece.select_columns([images]), images, name), None if label is None else list(piece[label])
-        )
+        kind: TargetKind = "arrays" if isinstance(kinds.get(label or ""), library.ClassLabel) else targets
+        rows, known = _labeled(name, None if label is None else list(piece[label]), label or "", kind, skipped)
+        column = _Column(piece.select_columns([images]), images, name, roots, np.arange(len(piece)))
+        table = Table(column if rows is None else column.take(rows), known)
     else:
         table = choose(name, piece.column_names, piece, columns, skipped, targets=targets)
     feature = None if label is None else kinds[label]
@@ -176,6 +207,24 @@ def _table(name: str, piece: Any, columns: Columns, targets: TargetKind, skipped
     return table
 
 
+def _labeled(
+    name: str, targets: list[Any] | None, label: str, kind: TargetKind, skipped: Skipped | None
+) -> tuple[npt.NDArray[np.int64] | None, list[Any] | None]:
+    """The rows of images that have a label (None: all), and those labels. None has one where none is known."""
+    if targets is None or all(target is None or target == -1 for target in targets):
+        return None, targets
+    rows, known = [], []
+    for row, target in enumerate(targets):
+        try:
+            known.append(target_of(None if kind == "arrays" and target == -1 else target, label, kind))
+            rows.append(row)
+        except ValueError as error:
+            if skipped is None:
+                raise DataError(f"row {row + 1} of {name} {message_of(error)}", FIX) from error
+            skipped.names.add(f"row {row + 1} of {name}")
+    return np.array(rows, np.int64), known
+
+
 def _each(feature: Any) -> Any:
     """What a list has, by its feature; None where it is no list."""
     return feature[0] if isinstance(feature, list) and feature else getattr(feature, "feature", None)
@@ -184,6 +233,7 @@ def _each(feature: Any) -> Any:
 def _undecoded(piece: Any) -> Any:
     """The table as it is stored: the library would open images of any format, and sound and video with ffmpeg."""
     image = require("datasets", extra=EXTRA).Image
+    piece = piece.with_format(None)  # it may have been saved to give tensors
     for column, feature in list(piece.features.items()):
         if isinstance(feature, image):
             piece = piece.cast_column(column, image(decode=False))

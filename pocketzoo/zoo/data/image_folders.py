@@ -3,59 +3,121 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.utf8 import is_utf8
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName, Targets
-from pocketzoo.zoo.data.batches import completed, divided
+from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName, Targets
+from pocketzoo.zoo.data.batches import Skipped, completed, divided
+from pocketzoo.zoo.data.folder_listing import FolderListing
+
+SPELLINGS: Mapping[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}  # of folders, in whatever case
 
 
-def read_folder(path: Path, seed: int, suffixes: Collection[str]) -> Dataset:
+def read_folder(
+    path: Path,
+    seed: int,
+    suffixes: Collection[str],
+    skipped: Skipped | None = None,
+    progress: Progress = SILENT,
+) -> Dataset:
     """A folder with one sub-folder per class, with or without train / val / test above them, or of files alone.
 
-    Samples are the files whose names end with one of ``suffixes``.
+    Samples are the files whose names end with one of ``suffixes``. Hidden files and those of the system are left out;
+    that, files that are not read and samples in folders inside of class folders are counted and said. A link to
+    nowhere is an error, or noted in ``skipped``.
 
     Raises:
         DataError: it has none, a class has none, or the splits have different classes.
     """
-    folders = {p.name for p in path.iterdir() if p.is_dir()}
-    if "train" in folders and folders <= {*SPLITS, "valid", "validation"}:
-        return _from_divided(path, seed, suffixes)
+    listing = FolderListing(suffixes, skipped)
+    dataset = _read(path, seed, listing)
+    for sentence in listing.sentences(path):
+        progress.say(sentence)
+    return dataset
+
+
+def _read(path: Path, seed: int, listing: FolderListing) -> Dataset:
+    folders = listing.folders(path)
+    splits = _splits(path, folders, listing)
+    if splits:
+        listing.aside(path)
+        return _from_divided(path, splits, seed, listing)
     if folders:
-        labels, files, targets = _classes(path, suffixes)
+        listing.aside(path)
+        labels, files, targets = _classes(path, listing)
         return Dataset(path.name, labels, divided(Split(files, targets), seed), seed)
-    flat = _files(path, suffixes)
+    flat = listing.samples(path)
     if not flat:
-        raise DataError(f"{path} has no samples", _supported(suffixes))
+        raise DataError(f"{path} has no samples", _supported(listing))
     return Dataset(path.name, (), divided(Split(flat), seed), seed)
 
 
-def _from_divided(path: Path, seed: int, suffixes: Collection[str]) -> Dataset:
+def _splits(path: Path, folders: list[Path], listing: FolderListing) -> dict[SplitName, Path]:
+    """The folders of the splits; none where the folders are classes, of which one may be called "train"."""
+    splits: dict[SplitName, Path] = {}
+    for folder in folders:
+        if (split := SPELLINGS.get(folder.name.casefold())) is None:
+            continue
+        if split in splits:
+            raise DataError(f"{path} has two folders for {split}: {splits[split].name}, {folder.name}", "keep one")
+        splits[split] = folder
+    others = [folder.name for folder in folders if folder not in splits.values()]
+    if "train" not in splits:
+        return {}
+    if others:
+        train = FolderListing(listing.suffixes, Skipped())
+        if train.samples(splits["train"]) or not train.nested or len(splits) == 1:
+            return {}
+        raise DataError(
+            f"{path} has folders for {' and '.join(splits)}, and also {', '.join(map(repr, others))}",
+            "classes lie in the folders of the splits; move the others elsewhere",
+        )
+    return splits
+
+
+def _from_divided(path: Path, folders: Mapping[SplitName, Path], seed: int, listing: FolderListing) -> Dataset:
     """train / [val] / test folders. A missing one is cut from train, so that no sample is in two."""
-    labels, files, targets = _classes(path / "train", suffixes)
+    labels, files, targets = _classes(folders["train"], listing)
     splits: dict[SplitName, Split] = {"train": Split(files, targets)}
-    for name, spellings in {"val": ("val", "valid", "validation"), "test": ("test",)}.items():
-        for folder in (path / s for s in spellings if (path / s).is_dir()):
-            its_labels, its_files, its_targets = _classes(folder, suffixes)
-            if its_labels != labels:
-                raise DataError(f"{folder} has different classes than train: {sorted(set(its_labels) ^ set(labels))}",
-                                "give every split the same class folders")  # fmt: skip
-            splits[name] = Split(its_files, its_targets)  # type: ignore[index]
+    for name, folder in folders.items():
+        listing.aside(folder)
+        if name == "train":
+            continue
+        its_labels, its_files, its_targets = _classes(folder, listing)
+        if its_labels != labels:
+            raise DataError(f"{folder} has different classes than train: {sorted(set(its_labels) ^ set(labels))}",
+                            "give every split the same class folders")  # fmt: skip
+        splits[name] = Split(its_files, its_targets)
     return Dataset(path.name, labels, completed(splits, seed), seed)
 
 
-def _classes(path: Path, suffixes: Collection[str]) -> tuple[tuple[str, ...], list[Path], Targets]:
-    folders = sorted(p for p in path.iterdir() if p.is_dir())
+def _classes(path: Path, listing: FolderListing) -> tuple[tuple[str, ...], list[Path], Targets]:
+    folders = listing.folders(path)
     samples, targets = [], []
     for label, folder in enumerate(folders):
-        files = _files(folder, suffixes)
+        before, unread = len(listing.nested), len(listing.unused)
+        files = listing.samples(folder)
         if not files:
+            below = len(listing.nested) - before
+            what = f"{below} lie in folders inside of it, which are not read; " if below else ""
+            if others := listing.unused[unread:]:
+                what += f"it has {len(others)} other files, such as {others[0].name}; "
             raise DataError(
-                f"the class folder {folder} has no samples", f"add some or remove it; {_supported(suffixes)}"
+                f"the class folder {folder} has no samples", f"{what}add some or remove it; {_supported(listing)}"
             )
         samples += files
         targets += [label] * len(files)
@@ -67,9 +129,6 @@ def _classes(path: Path, suffixes: Collection[str]) -> tuple[tuple[str, ...], li
     return tuple(p.name for p in folders), samples, np.asarray(targets, np.int64)
 
 
-def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes)
-
-
-def _supported(suffixes: Collection[str]) -> str:
-    return f"supported: {', '.join(sorted(suffixes)) or 'no files, since no processor that is installed reads any'}"
+def _supported(listing: FolderListing) -> str:
+    names = ", ".join(sorted(listing.suffixes))
+    return f"supported: {names or 'no files, since no processor that is installed reads any'}"

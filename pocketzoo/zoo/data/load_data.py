@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.core.files import reading_errors
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
@@ -24,6 +25,8 @@ from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, read_table
 from pocketzoo.zoo.data.target_kinds import of_kind
 
+NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a table may name after its question mark
+
 
 def load_data(
     reference: str | Path | Dataset,
@@ -35,6 +38,7 @@ def load_data(
     reads: Any = None,
     missing: bool = False,
     registry: Registry | None = None,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
 
@@ -42,7 +46,8 @@ def load_data(
     data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
     the config ``reads``, which is a model's, or any that is installed. A table is a ``.csv``, ``.tsv``, ``.jsonl`` or
     ``.parquet``; ``reviews.csv?text=review&label=stars`` names its columns, and those of numbers are put in the order
-    of ``reads`` by their names. A number may be missing where ``reads`` says what stands for it, or with ``missing``
+    of ``reads`` by their names; ``encoding=cp1252`` and ``delimiter=%3B`` say how it is written, where that cannot be
+    found, or is not UTF-8. A number may be missing where ``reads`` says what stands for it, or with ``missing``
     will; anywhere else that is an error. A folder saved by the library ``datasets``,
     and ``hf://owner/name[@revision][#configuration]``, a data set of the Hub, are read by that library. Data without
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
@@ -63,7 +68,7 @@ def load_data(
     else:
         endings = suffixes(known, reads) or suffixes(known)
         with reading_errors(reference):
-            dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known)
+            dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known, progress)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
     return processor.reads(dataset) if processor is not None and dataset.columns else dataset
@@ -79,6 +84,7 @@ def _load(
     endings: Collection[str],
     missing: bool,
     registry: Registry,
+    progress: Progress,
 ) -> Dataset:
     place, named = split_columns(reference)
     path = Path(place)
@@ -95,11 +101,11 @@ def _load(
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
-        return read_folder(path, seed, endings)
+        return read_folder(path, seed, endings, skipped, progress)
     if path.suffix.lower() == ".npz" and path.is_file():
-        return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack)
+        return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack, skipped=skipped)
     if path.suffix.lower() in SUFFIXES and path.is_file():
-        return read_table(path, columns, seed=seed, targets=targets, skipped=skipped)
+        return read_table(path, columns, seed=seed, targets=targets, skipped=skipped, progress=progress)
     if path.exists() and str(reference) not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
@@ -130,7 +136,8 @@ def _whole(dataset: Dataset, seed: int) -> Dataset:
 def with_columns(reference: str, text: str | None, label: str | None) -> str:
     """A reference to a table that names its columns."""
     asked = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
-    return f"{reference}?{urlencode(asked)}" if asked else reference
+    mark = "?" if split_columns(reference)[0] == reference else "&"  # it may name its encoding already
+    return f"{reference}{mark}{urlencode(asked)}" if asked else reference
 
 
 def model_columns(named: Columns, processor: Processor | None, missing: bool = False) -> Columns:
@@ -147,6 +154,8 @@ def split_columns(reference: str | Path) -> tuple[str, Columns]:
     if not mark or Path(reference).exists():
         return str(reference), Columns()
     asked = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := [name for name in asked if name not in ("text", "label")]:
-        raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], ("text", "label")))
-    return path, Columns(text=asked.get("text"), label=asked.get("label"))
+    if unknown := [name for name in asked if name not in NAMED]:
+        raise DataError(f"{reference} names a column for {unknown[0]!r}", nearest(unknown[0], NAMED))
+    if len(delimiter := asked.get("delimiter", ",")) != 1:
+        raise DataError(f"columns cannot have {delimiter!r} between them", "name one character: delimiter=%3B for ;")
+    return path, Columns(**asked)  # type: ignore[arg-type]

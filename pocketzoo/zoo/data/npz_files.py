@@ -13,7 +13,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
-from pocketzoo.zoo.data.batches import from_arrays
+from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
 from pocketzoo.zoo.data.target_kinds import read_targets
 
@@ -25,17 +25,27 @@ def read_npz(
     *,
     names: Sequence[Sequence[str]] = (),
     may_lack: bool = False,
+    skipped: Skipped | None = None,
 ) -> Dataset:
     """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
 
     In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``.
-    With ``may_lack`` NaN is a number that is missing.
+    With ``may_lack`` NaN is a number that is missing. Other rows with numbers that are not finite are an error, or
+    noted in ``skipped``.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
-    samples, arrays = npz_samples(path, names, may_lack)
-    return _with_targets(path, samples, arrays.get("y"), arrays, seed, targets)
+    samples, arrays = npz_samples(path, names, may_lack or skipped is not None)
+    y = arrays.get("y")
+    if skipped is not None and (left := _unreadable(samples, y, may_lack)):
+        skipped.names.update(f"row {i + 1} of {path}" for i in left)
+        rows = [i for i in range(len(samples)) if i not in left]
+        if not rows:
+            raise DataError(f"{path} has no readable rows", "remove samples with NaN or infinity")
+        y = y[rows] if y is not None and len(y) == len(samples) else y
+        samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
+    return _with_targets(path, samples, y, arrays, seed, targets)
 
 
 def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
@@ -64,9 +74,30 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
     return x, arrays
 
 
+def _unreadable(samples: Any, y: npt.NDArray[Any] | None, may_lack: bool) -> set[int]:
+    """The rows that have numbers that are not finite, among their inputs or targets."""
+    columns = [samples] if isinstance(samples, np.ndarray) else []
+    if not columns and len(samples):
+        columns = [np.stack([sample[name] for sample in samples]) for name in samples[0]]
+    bad = np.zeros(len(samples), bool)
+    for x, nan in [*((x, may_lack) for x in columns), *([(y, False)] if y is not None and len(y) == len(bad) else [])]:
+        if x.dtype.kind == "f":
+            bad |= ~_finite(x, nan).reshape(len(x), -1).all(1)
+    return set(np.flatnonzero(bad).tolist())
+
+
+def _finite(x: npt.NDArray[Any], may_lack: bool) -> npt.NDArray[np.bool_]:
+    finite: npt.NDArray[np.bool_] = np.isfinite(x) | np.isnan(x) if may_lack else np.isfinite(x)
+    return finite
+
+
 def _check_finite(path: Path, name: str, x: npt.NDArray[Any], may_lack: bool) -> None:
-    if x.dtype.kind == "f" and not (np.isfinite(x) | (np.isnan(x) if may_lack else False)).all():
-        raise DataError(f"{path}: {name} has non-finite values", "remove samples with NaN or infinity")
+    if x.dtype.kind == "f" and not (finite := _finite(x, may_lack)).all():
+        row = int(np.flatnonzero(~finite.reshape(len(x), -1).all(1))[0]) + 1
+        raise DataError(
+            f"{path}: {name} has non-finite values",
+            f"remove samples with NaN or infinity, the first in row {row}, or use --skip-bad",
+        )
 
 
 def _named_samples(

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import MalformedError, parse_json
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
 from pocketzoo.zoo.data.npz_files import npz_samples
+from pocketzoo.zoo.data.processors.encoded_text import lines_of
 from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, choose, read_columns
 
@@ -36,7 +38,9 @@ class GivenSample:
         return f"{self.place} of {self.argument}" if self.place else self.argument
 
 
-def samples_of(argument: str | Path, processor: Processor, own: Collection[str] = ()) -> list[GivenSample]:
+def samples_of(
+    argument: str | Path, processor: Processor, own: Collection[str] = (), progress: Progress = SILENT
+) -> list[GivenSample]:
     """What an argument of ``predict`` holds, in the order it is in the file.
 
     A table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``, as ``--data`` takes them, with labels or without) has a
@@ -57,7 +61,7 @@ def samples_of(argument: str | Path, processor: Processor, own: Collection[str] 
         if suffix == ".json" and table is not None:
             return _of_json_rows(path, processor)
         if suffix in TABLES and (table is not None or text is not None):
-            found = read_columns(path, _columns(named, processor))
+            found = read_columns(path, _columns(named, processor), progress=progress)
             return _as_read(path, processor, found.samples, found.columns, found.places)
         if suffix in JSON and (_has_parts(processor) or (text is None and processor.image is None)):
             values = _json(path)
@@ -86,7 +90,7 @@ def sample_of(value: Any, processor: Processor, folder: Path = Path()) -> Any:
 
 
 def parsed_row(text: str, processor: Processor) -> Any:
-    """The sample that ``--row`` says: "height=1.8,mass=70", "1.8,70" in the order of the columns, or JSON.
+    """The sample that ``--row`` says: "height=1.8,mass=70", "1.8,70" in the order of the columns, or JSON; a text.
 
     Raises:
         DataError: it says nothing of these.
@@ -98,6 +102,8 @@ def parsed_row(text: str, processor: Processor) -> Any:
             raise DataError(
                 f"{text[:60]!r} is not JSON: {message_of(error)}", "write [1.5, 2.0], or each column with its value"
             ) from error
+    if processor.text is not None and not _has_parts(processor):
+        return text
     cells = [cell.strip() for cell in text.split(",")]
     pairs = [cell.partition("=") for cell in cells]
     if not any(mark for _, mark, _ in pairs):
@@ -152,14 +158,17 @@ def _as_read(
 def _json(path: Path) -> list[tuple[str, Any]]:
     """The values of a JSON file, each with its place: those of a list, of lines, or the only one."""
     try:
-        text = path.read_text("utf-8-sig")
+        read = lines_of(path.read_bytes(), str(path))
+        for number, what in read.bad.items():
+            raise ValueError(f"line {number} {what}")
         if path.suffix.lower() == ".jsonl":
-            lines = list(enumerate(text.splitlines(), start=1))
-            values = [(f"line {number}", parse_json(line)) for number, line in lines if line.strip()]
+            values = [(f"line {number}", parse_json(line)) for number, line in read.texts()]
         else:
-            whole = parse_json(text)
+            whole = parse_json("".join(line for _, line in read.lines))
             several = isinstance(whole, list) and any(isinstance(value, list | dict | str) for value in whole)
             values = [(f"row {i}", value) for i, value in enumerate(whole, 1)] if several else [("", whole)]
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {message_of(error)}", "give JSON in UTF-8") from error
     if not values or values == [("", [])]:

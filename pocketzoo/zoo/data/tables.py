@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
 from pocketzoo.zoo.data.processors.table_cells import cell
-from pocketzoo.zoo.data.table_files import Row, rows_of
-from pocketzoo.zoo.data.target_kinds import read_targets, tags_of
+from pocketzoo.zoo.data.table_files import FIX, Reading, Row, rows_of
+from pocketzoo.zoo.data.target_kinds import SEPARATOR, read_targets, tags_of
 
+COMMA = re.compile(r"[-+]?\d+,\d+")  # a number as much of Europe writes it
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
 WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
@@ -35,6 +38,8 @@ class Columns:
     numbers: tuple[str, ...] = ()  # those of numbers that a model reads, by name: others are not read
     targets: bool = True  # whether labels are read: predict needs none
     may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
+    encoding: str = ""  # of the file; "": as its byte order mark says, else UTF-8
+    delimiter: str = ""  # between columns; "": found by the first rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ def read_table(
     seed: int = 0,
     targets: TargetKind = "classes",
     skipped: Skipped | None = None,
+    progress: Progress = SILENT,
 ) -> Dataset:
     """A table as a data set, divided by ``seed``.
 
@@ -69,14 +75,19 @@ def read_table(
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
-    return as_dataset(path.stem, read_columns(path, columns, skipped, targets), seed, targets)
+    return as_dataset(path.stem, read_columns(path, columns, skipped, targets, progress), seed, targets)
 
 
 def read_columns(
-    path: Path, columns: Columns = Columns(), skipped: Skipped | None = None, targets: TargetKind = "classes"
+    path: Path,
+    columns: Columns = Columns(),
+    skipped: Skipped | None = None,
+    targets: TargetKind = "classes",
+    progress: Progress = SILENT,
 ) -> Table:
     """A table's samples, and its targets as they stand there; see ``read_table``."""
-    names, rows = rows_of(path, skipped)
+    named = {"encoding": columns.encoding, "delimiter": columns.delimiter}
+    names, rows = rows_of(path, Reading(**named, skipped=skipped, progress=progress))
     places = [place for place, _ in rows]
     return choose(str(path), names, [row for _, row in rows], columns, skipped, places, targets)
 
@@ -119,16 +130,23 @@ def choose(
     read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
     known = text is not None or columns.numbers
     if not known and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
+        what, there = next(((c, v) for c in inputs if not _is_number(v := rows[0].get(c))), ("", ""))
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns",
+            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns"
+            + (f", and {what!r} has {there!r:.40}" if inputs else "")
+            + ("; write numbers with a point" if COMMA.fullmatch(str(there).strip()) else ""),
         )
+    # A table whose labels are no numbers at all is one of classes, which is said of all of it.
+    kind: TargetKind = targets
+    if targets == "numbers" and not any(_is_number(row.get(column)) for row in rows for column in label):
+        kind = "classes"
     samples, values, read_places = list[list[Any]](), list[Any](), list[str]()
     for i, row in enumerate(rows):
         place = places[i] if places else f"row {i + 1}"
         try:
             sample = [read(row.get(column), column) for column in inputs]
-            target = [_target(row.get(column), column) for column in label]
+            target = [target_of(row.get(column), column, kind) for column in label]
             if tagged and text is not None and len(label) == 1:
                 target = [_as_many(tags_of(target[0]), sample[0])]
         except ValueError as error:
@@ -166,10 +184,11 @@ def classes(
     """
     if targets is None:
         return (), None
-    if kind == "classes" and len(columns) < 2:  # whatever stands there, 1 and 1.0 apart
-        labels = sorted({str(target) for target in targets})
+    if kind == "classes" and len(columns) < 2:
+        called = _as_labels(name, targets)
+        labels = sorted(set(called))
         number = {label: i for i, label in enumerate(labels)}
-        return tuple(labels), np.array([number[str(target)] for target in targets], np.int64)
+        return tuple(labels), np.array([number[label] for label in called], np.int64)
     if kind == "tags" and len(columns) < 2:
         cells = np.empty(len(targets), object)  # a list each, of different lengths
         for i, target in enumerate(targets):
@@ -184,6 +203,16 @@ def classes(
     return read_targets(kind, name, together, len(targets), columns)
 
 
+def _as_labels(name: str, targets: Sequence[Any]) -> list[str]:
+    """Whatever stands there as the names of classes; numbers that are equal have one, however they are written."""
+    flags = [isinstance(target, bool | np.bool_) for target in targets]
+    if any(flags) and not all(flags):
+        other = next(target for target, flag in zip(targets, flags, strict=True) if not flag)
+        raise DataError(f"the labels of {name} are true and false, and {other!r:.60}", "write each label in one way")
+    whole = any(isinstance(target, int | np.integer) for target in targets) and not any(flags)
+    return [str(int(t)) if whole and isinstance(t, float) and t.is_integer() else str(t) for t in targets]
+
+
 def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:
     """The column that is asked for, or the first of a usual name; None: there is none.
 
@@ -192,7 +221,7 @@ def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], ask
     """
     if asked is not None:
         if asked not in names:
-            raise DataError(f"{name} has no column {asked!r}", nearest(asked, names))
+            raise DataError(f"{name} has no column {asked!r} among: {', '.join(names)}", nearest(asked, names))
         return asked
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 
@@ -258,12 +287,28 @@ def _fix(row: Row, inputs: Sequence[str], text: str | None) -> str:
     """What to do about a row that cannot be read."""
     numbers = () if text is not None else [row.get(column) for column in inputs]
     lacks = any(_is_number(value) and math.isnan(cell(value)) for value in numbers)
-    return "fix or remove it, or use --skip-bad" + (
-        "; fit --set missing=mean fills in what is missing" if lacks else ""
-    )
+    return FIX + ("; fit --set missing=mean fills in what is missing" if lacks else "")
 
 
-def _target(value: Any, column: str) -> Any:
-    if value is None or value == "":
+def target_of(value: Any, column: str, kind: TargetKind) -> Any:
+    """A label without what is blank around it, or a number.
+
+    Raises:
+        ValueError: there is none, or it is not of that kind.
+    """
+    value = value.strip() if isinstance(value, str) else value
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or _says_nan(value):
         raise ValueError(f"lacks its {column}")
+    if kind == "numbers" and not (_is_number(value) and math.isfinite(cell(value))):
+        raise ValueError(f"has no number in {column}: {value!r:.60}")
+    if isinstance(value, list | tuple | np.ndarray) and kind == "flags":
+        if not all(isinstance(each, str | int) for each in value) or any(SEPARATOR in str(each) for each in value):
+            raise ValueError(f"has no labels in {column}: {value!r:.60}")
+        return SEPARATOR.join(str(each).strip() for each in value)
+    if isinstance(value, Mapping | list | tuple | np.ndarray) and kind == "classes":
+        raise ValueError(f"has several values in {column}, and not one label: {value!r:.60}")
     return value
+
+
+def _says_nan(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() == "nan"

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, SplitName
 from pocketzoo.zoo.catalog.task import ModelFacts
+from pocketzoo.zoo.data.folder_listing import is_hidden
+from pocketzoo.zoo.data.processors.encoded_text import lines_of
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 from pocketzoo.zoo.data.target_kinds import IGNORED, read_targets
 
@@ -61,7 +63,7 @@ def read_conll(path: Path) -> Dataset | None:
 
 def _split_file(folder: Path, words: Sequence[str]) -> Path | None:
     """The file of a split, by its name: the first whose letters are one of the words."""
-    for file in sorted(folder.iterdir()):
+    for file in sorted(each for each in folder.iterdir() if not is_hidden(each.name)):
         stem = re.sub(r"[^a-z]", "", file.stem.lower()) if file.suffix in SUFFIXES + PERHAPS else ""
         if any(stem == word for word in words) and (file.suffix in SUFFIXES or _looks_tagged(file)):
             return file
@@ -84,8 +86,11 @@ def _is_left_out(line: str) -> bool:
 
 def _sentences(path: Path) -> list[Sentence]:
     try:
-        sentences = list(_read(path, path.read_text("utf-8-sig").split("\n")))
-    except (OSError, UnicodeDecodeError) as error:
+        read = lines_of(path.read_bytes(), str(path))
+        for number, what in read.bad.items():
+            raise DataError(f"cannot read {path}: line {number} {what}", "it must be UTF-8")
+        sentences = list(_read(path, [line.rstrip("\r\n") for _, line in read.lines]))
+    except OSError as error:
         raise DataError(f"cannot read {path}: {message_of(error)}", "it must be UTF-8") from error
     if not sentences:
         raise DataError(f"{path} has no words", "give a word and its tag on each line, and an empty line after a text")

@@ -45,7 +45,12 @@ def _ids(samples: Any, encode: TextEncoder, spec: TextSpec) -> list[Ids]:
     if len(samples) and isinstance(samples[0], str):
         return encode.whole(samples)
     rows = samples if isinstance(samples, np.ndarray) else np.empty(0)
-    if rows.ndim != 2 or (rows != np.round(rows)).any() or (rows < 0).any() or (rows >= spec.vocabulary).any():
+    if (
+        rows.ndim != 2
+        or (rows != np.round(rows)).any()
+        or (rows < 0).any()
+        or ((rows >= spec.vocabulary) & (rows != spec.pad)).any()
+    ):
         raise DataError(
             "a language model is trained on texts, and the data are not",
             f"give texts, or an .npz whose x has token ids from 0 to {spec.vocabulary - 1}",

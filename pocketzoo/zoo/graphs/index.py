@@ -88,6 +88,11 @@ class GraphIndex:
     def _values(self) -> Iterator[ValueInfoProto]:
         yield from (*self._inferred.input, *self._inferred.value_info, *self._inferred.output)
 
+    def values(self) -> Iterator[ValueInfoProto]:
+        """Every tensor that shape inference knows, of the graphs inside nodes too."""
+        for graph in graphs(self._inferred):
+            yield from (*graph.input, *graph.value_info, *graph.output)
+
     def is_float(self, name: str) -> bool:
         """Whether a tensor holds floats; shapes that a graph computes are integers."""
         return self.types.get(name, TensorProto.FLOAT) in (TensorProto.FLOAT, TensorProto.UNDEFINED)

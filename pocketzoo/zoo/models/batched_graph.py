@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError, UnsupportedModelError
+from pocketzoo.core.errors import BundleError, TooLargeError, UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     FIRST,
     Filling,
@@ -23,12 +22,10 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     output_axes,
 )
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
+from pocketzoo.zoo.backends.onnxruntime.timed_session import TimedSession, TimeLeft
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.signature import signature_of
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 TYPES = (
     "bool",
@@ -44,6 +41,7 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
 
     Raises:
         BundleError: onnxruntime does not run it.
+        TooLargeError: its runs take longer than the limit.
         UnsupportedModelError: inputs of a type that nothing here makes, a batch that is fixed inside, or an output that
             mixes the samples of a batch.
     """
@@ -53,20 +51,23 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
             raise UnsupportedModelError(
                 f"{path} reads {tensor.dtype} as its input {tensor.name!r}", f"export it with one of {', '.join(TYPES)}"
             )
-    own = _session(model, path)
+    time_left = TimeLeft(str(path))
+    own = _session(model, path, time_left)
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
     reason: UnsupportedModelError | None = None
     for guess in guesses(inputs):
         try:
             filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess)
+        except TooLargeError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             fails = fails or error
             continue
         candidate = _copied(tidy)
         if guess.fixed:
             free_batch(candidate, guess.axes, guess.fixed)
-        new = _session(candidate, path)
+        new = _session(candidate, path, time_left)
         frozen = _frozen(path, guess.fixed or FIRST)
         try:
             axes = output_axes(new, inputs, guess, filling)
@@ -76,6 +77,8 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
                 frozen if guess.fixed else UnsupportedModelError(f"{path}: {error.message}", error.hint)
             )
             continue
+        except TooLargeError:
+            raise
         except Exception:  # onnxruntime's own, which share no base
             reason = reason or frozen
             continue
@@ -94,7 +97,7 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
 
 
 def _first_run(
-    session: InferenceSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
+    session: TimedSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
 ) -> tuple[Filling, Arrays, dict[str, npt.NDArray[np.generic]]]:
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
@@ -102,6 +105,8 @@ def _first_run(
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
         try:
             return filling, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
+        except TooLargeError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             fails = fails or error
     assert fails is not None  # there is one filling or more
@@ -114,9 +119,10 @@ def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     )
 
 
-def _session(model: ModelProto, path: Path) -> InferenceSession:
+def _session(model: ModelProto, path: Path, time_left: TimeLeft) -> TimedSession:
+    """With the basic rewrites alone: more would take longer than all runs, for the same numbers."""
     try:
-        return open_session(model, severity=FATAL)
+        return TimedSession(open_session(model, severity=FATAL, optimization="basic"), time_left)
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 

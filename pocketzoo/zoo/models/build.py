@@ -129,7 +129,7 @@ def cut_after(backbone: nn.Module, layer: str) -> nn.Module:
     try:
         tracer = _Tracer()
         traced = fx.GraphModule(backbone.eval(), tracer.trace(backbone.eval()))
-    except Exception as error:  # tracing runs the model's own code, which may fail in any way
+    except (Exception, SystemExit) as error:  # tracing runs the model's own code, which may fail in any way
         raise UnsupportedLayerError(
             f"cannot cut this backbone: tracing it fails ({message_of(error)})", "use it whole, without a cut"
         ) from error

@@ -77,7 +77,7 @@ def _output_names(module: nn.Module, processor: Processor) -> list[str]:
         return [tensor.name for tensor in signature_of_module(module, processor).outputs]
     except UnsupportedModelError as error:
         raise ExportError(error.message, error.hint) from error
-    except Exception:  # the model's own code may fail in any way; torch says how when it exports
+    except (Exception, SystemExit):  # the model's own code may fail in any way; torch says how when it exports
         return [ONLY]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from pocketzoo.core.content_digests import content_digest
 from pocketzoo.core.errors import BundleError, RecipeError, UnsupportedModelError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
@@ -41,6 +41,7 @@ from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 from pocketzoo.zoo.models.batched_graph import batched_graph
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def open_graph(
     Raises:
         BundleError: it is not an ONNX graph, or onnxruntime does not run it; or a state cannot be one.
         UnsafeFileError: weights in other files, or operators that foreign code brings.
+        TooLargeError: more nodes than the limit, larger tensors, or runs that take longer.
         UnsupportedModelError: operators of one runtime, inputs of a type that nothing here makes, a batch that is fixed
             inside, or an output that mixes the samples of a batch.
     """
@@ -198,6 +200,7 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     from onnx import inliner, version_converter
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    check_tensor_sizes(GraphIndex(tidy), str(path))
     inputs = [_copy(value) for value in graph_inputs(tidy)]
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
@@ -214,8 +217,8 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
 
 def _folded(model: ModelProto, path: Path) -> ModelProto:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "folded.onnx"
+    with scratch_folder() as folder:
+        place = folder / "folded.onnx"
         try:
             open_session(model, optimization="basic", severity=FATAL, optimized=place)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

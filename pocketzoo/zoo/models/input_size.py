@@ -34,7 +34,7 @@ def resized(spec: BackboneSpec, size: tuple[int, ...], registry: Registry | None
         return spec
     try:
         whole, inside = _run(spec, other)
-    except Exception as error:  # the model's own code says so in any type
+    except (Exception, SystemExit) as error:  # the model's own code says so in any type
         reason = next(iter(message_of(error).splitlines()), type(error).__name__)
         raise UnsupportedModelError(
             f"{spec.name} cannot read images of {size[0]} x {size[1]}: {reason}",

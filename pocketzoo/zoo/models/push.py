@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, LicenseError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, seal
 from pocketzoo.zoo.bundles.manifest import Manifest
@@ -51,8 +51,8 @@ def push(
     from pocketzoo.zoo.hub.repositories import check_upload, upload
 
     check_upload(repo_id)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder() as name:
+        folder = name
         (_head if head_only else _whole)(opened, manifest, folder)
         size = sum(file.stat().st_size for file in folder.iterdir())
         progress.say(f"uploading {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, to {repo_id}")

@@ -22,6 +22,7 @@ from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, ModelRef
 from pocketzoo.zoo.bundles.repository_loader import LOADER
 from pocketzoo.zoo.bundles.saved_plans import find_compressor
 from pocketzoo.zoo.catalog.compressor import Compressor
+from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, FeatureSpecs, HeadSpec, LoaderSpec, Repository
@@ -208,6 +209,7 @@ class Resolver:
             license=bundle.manifest.license,
             config=_json(files[CONFIG], ref.repo_id),
             files=files,
+            input=spec_of(bundle.manifest.processor, "processor", self.registry)[1],
         )
         loader: LoaderSpec = self.registry.get("loader", str(bundle.manifest.provenance.get("loader", "")))
         return replace(self, _known={**self._known, **_offered(repository, loader)})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError, PluginError, PocketzooError, UnknownNameError, in_a_line
+from pocketzoo.core.errors import DataError, PluginError, UnknownNameError, guarded
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import Described, missing, provider, spec_of
@@ -24,8 +24,6 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, ModelFacts, Task, TaskSpec
 from pocketzoo.zoo.data.target_kinds import of_kind
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -217,20 +215,3 @@ def _opened(
         owner=owner,
         facts=facts_of(spec, decoder, model_input, registry),
     )
-
-
-def guarded(owner: str, function: Callable[..., R], *arguments: Any) -> R:
-    """What a function of a plugin returns.
-
-    Raises:
-        PluginError: it failed in a way that is no error of ours: its message says whose it is.
-    """
-    try:
-        return function(*arguments)
-    except (PocketzooError, MemoryError):
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{owner} failed: {in_a_line(error)}",
-            "tell whoever made it; pocketzoo plugins lists who that is",
-        ) from error

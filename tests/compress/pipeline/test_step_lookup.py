@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from types import ModuleType
 
 import pytest
@@ -11,7 +13,8 @@ from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.core.errors import MissingPluginError, PluginError, RecipeError, UnknownNameError
-from pocketzoo.zoo.bundles.saved_plans import find_compressor
+from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.bundles.saved_plans import find_compressor, saved_plan
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import GraphCompressor, Step
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
@@ -77,8 +80,13 @@ def test_a_plan_is_replayed_by_who_knows_its_version(registry, refused):
     step = StepRecord(compressor="int4", provider="acme 3.1", config={}, plan={}, plan_version=2)
     assert find_compressor(step, registry).name == "int4"
     newer = StepRecord(compressor="int4", provider="acme 3.1", config={}, plan={}, plan_version=3)
-    with refused(MissingPluginError, "the plan of step 'int4' has version 3", hint="pip install 'acme==3.1'"):
+    with refused(MissingPluginError, "acme 3.1's, of version 3; acme reads version 2", hint="pip install 'acme==3.1'"):
         find_compressor(newer, registry)
+    older = replace(step, plan_version=1)
+    with refused(MissingPluginError, "acme 3.1's, of version 1; acme reads version 2", hint="pip install 'acme==3.1'"):
+        find_compressor(older, registry)
+    with refused(MissingPluginError, "of version 3; acme reads version 2", hint="the manifest was changed"):
+        find_compressor(replace(newer, provider="acme"), registry)
     gone = StepRecord(compressor="int3", provider="acme 3.1", config={}, plan={})
     with refused(MissingPluginError, "the compressor 'int3' is of acme 3.1", hint="pip install 'acme==3.1'"):
         find_compressor(gone, registry)
@@ -93,3 +101,34 @@ def test_a_plan_of_before_is_upgraded():
     spec = graph("x", Int8Config, plan_version=3, upgrade=lambda plan, version: {"samples": plan["n"] + version})
     assert spec.read_plan({"n": 5}, version=1) == Int8Plan(samples=6)
     assert spec.read_plan({"samples": 5}, version=3) == Int8Plan(samples=5)
+
+
+def fails(*_):
+    return 1 / 0
+
+
+def leaves(*_):
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("failing", [fails, leaves])
+@pytest.mark.parametrize("name", ["plan", "apply", "weaker", "describe", "exclude", "upgrade", "for_graph", "sketch"])
+def test_what_a_plugin_s_compressor_raises_is_said_to_be_its(name, failing, refused):
+    acme = ModuleType("acme")
+    spec = replace(graph("x", Int4Config, describe=lambda plan: (), plan_version=2), **{name: failing})
+    acme.pocketzoo_compressors = hookimpl(lambda: [spec], specname="pocketzoo_compressors")
+    ((compressor, _),) = compressors_of([Step("x")], Registry(create_manager(points=[], extra=[acme])))
+    with refused(PluginError, f"{name} of the compressor 'x' of acme failed: ", hint="pocketzoo plugins"):
+        getattr(compressor, name)(None, None, None)
+    with refused(PluginError, "'x' of acme failed") if name == "upgrade" else nullcontext():
+        compressor.read_plan({}, version=1)
+
+
+def test_a_plan_that_the_installed_version_does_not_read_names_both(tmp_path, refused):
+    step = StepRecord(compressor="int4", provider="numpy 0.1", config={}, plan={"levels": 3})
+    said = f"is numpy 0.1's, and numpy {version('numpy')} does not read it: no field of"
+    with refused(MissingPluginError, said, hint="pip install 'numpy==0.1'"):
+        saved_plan(Bundle(tmp_path, None), step, graph("int4", Int4Config))
+    same = replace(step, provider=f"numpy {version('numpy')}")
+    with refused(RecipeError, "no field of Int8Plan is called 'levels'"):
+        saved_plan(Bundle(tmp_path, None), same, graph("int4", Int4Config))

@@ -435,7 +435,7 @@ def test_an_installed_plugin_is_found_and_a_broken_one_does_not_stop_the_command
         return subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=environment)
 
     found = {p["name"]: p for p in json.loads(command("plugins", "--json").stdout)}
-    assert found["acme_good"] == {"name": "acme_good", "origin": "acme_good 0.5", "reason": ""}
+    assert found["acme_good"] == {"name": "acme_good", "origin": "acme_good 0.5", "reason": "", "partly": False}
     assert "surely_not_installed" in found["acme_bad"]["reason"]
     listed = command("list", "acme")
     assert (listed.returncode, listed.stderr) == (0, "")

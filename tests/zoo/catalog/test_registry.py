@@ -96,7 +96,7 @@ def test_a_name_that_is_missing_may_be_of_a_plugin_that_is_not_in_use(refused):
 )  # fmt: skip
 def test_names_differ_by_more_than_their_case(name, text, refused):
     """Both would be one file where the file system does not tell them apart."""
-    with refused(DuplicateNameError, text, hint="uninstall one of them"):
+    with refused(DuplicateNameError, text, hint="uninstall acme, or leave it out with POCKETZOO_PLUGINS"):
         declaring("head", replace(BUILT_IN.get("head", "linear"), name=name)).get("head", "linear")
 
 
@@ -196,3 +196,12 @@ def test_list_of_one_kind_as_json(run, kind):
 def test_list_of_nothing_as_json_is_empty(run):
     done = run("list", "nothing*", "--json")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_who_looks_for_the_reason_is_told_of_a_name_declared_twice():
+    """By the list of plugins, which stands though the kind does not; all other kinds go on."""
+    registry = declaring("head", replace(BUILT_IN.get("head", "linear"), name="Linear"))
+    plugins = {plugin.name: plugin for plugin in registry.plugins()}
+    assert "head 'Linear', but for its case 'linear', is declared by two plugins" in plugins["acme"].reason
+    assert not plugins["heads"].reason
+    assert "tinynet" in registry.entries("backbone")

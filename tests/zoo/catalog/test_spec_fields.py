@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from specs_of_each_kind import SPECS, declaring, reason
 
-from pocketzoo.core.errors import PluginError
+from pocketzoo.core.errors import PluginError, UnknownNameError
 from pocketzoo.zoo.catalog import registry as registry_module
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
@@ -122,7 +122,9 @@ def test_of_many_specs_each_is_looked_into_when_it_is_asked_for(monkeypatch, ref
     assert "acme-thing" in registry.entries("backbone")
     assert "acme-0" not in registry.entries("backbone")
     assert "BackboneSpec.features of 'acme-0' cannot be 'map'" in reason(registry)
-    assert "and 1 more" in reason(registry)
+    assert "'acme-1' cannot be 'map'" in reason(registry)
+    with refused(UnknownNameError, "no backbone is called 'acme-0'", hint="| and 1 more) (see pocketzoo plugins)"):
+        registry.get("backbone", "acme-0")
     with refused(PluginError, "FeatureSpec.kind of 'acme-thing' cannot be 'maps'"):
         registry.get("backbone", "acme-thing")
 

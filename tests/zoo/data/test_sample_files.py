@@ -96,7 +96,7 @@ def test_what_is_a_sample_itself(tmp_path, opened):
     """A text may be JSON, and a plugin's own files may be called as tables are."""
     path = write(tmp_path / "a.json", '{"near": 1}')
     assert called(samples_of(path, opened(TEXT))) == [("", path)]
-    assert called(samples_of("no.csv", opened(TEXT))) == [("", "no.csv")]
+    assert called(samples_of("no comma", opened(TEXT))) == [("", "no comma")]
     series = write(tmp_path / "a.csv", "near,far\n1,2\n")
     assert called(samples_of(series, opened(TABLE), own={".csv"})) == [("", series)]
     texts = write(tmp_path / "t.csv", "text,label\none,a\ntwo,b\n")

@@ -10,9 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.core.errors import UnsafeFileError
+from pocketzoo.core.errors import TooLargeError, UnsafeFileError
 from pocketzoo.workflows.predict import predict
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
+from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.models.import_onnx import open_graph
 
@@ -168,7 +169,7 @@ def test_a_graph_nested_without_end_is_refused(tmp_path, refused):
             data = bytes([tag]) + length + bytes([size]) + data
     size = len(data)
     (tmp_path / "g.onnx").write_bytes(b"\x3a" + bytes([size & 127 | 128, size >> 7]) + data)
-    with refused(UnsafeFileError, "nested too deep"):
+    with refused(TooLargeError, "nested too deep", hint="POCKETZOO_MAX_NESTING"):
         references(tmp_path / "g.onnx")
 
 
@@ -240,7 +241,30 @@ def test_what_kind_of_file_holds_the_weights_is_said(location, what, tmp_path, r
 @pytest.mark.parametrize("domain", ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"])
 def test_operators_of_the_standard_and_of_onnxruntime_are_known(domain, tmp_path, refused):
     path = tmp_path / "m.onnx"
-    path.write_bytes(model(helper.make_node("Odd", ["x"], ["y"], domain=domain)).SerializeToString())
+    path.write_bytes(model(helper.make_node("Gelu", ["x"], ["y"], domain=domain)).SerializeToString())
     check_graph(path)
-    with refused(UnsafeFileError, "needs the operator", "Odd, which is not standard", hint="standard operators"):
+    with refused(UnsafeFileError, "needs the operator", "Gelu, which is not standard", hint="standard operators"):
         check_graph(path, domains=["other"])
+
+
+CODE = ("EPContext", "PythonOp", "PythonOpGrad", "ATen", "ExternalOp", "Tokenizer", "BeamSearch", "Odd", "gelu", "")
+
+
+@pytest.mark.parametrize("name", CODE)
+@pytest.mark.parametrize("place", ["graph", "branch", "function", "a function of its name"])
+def test_of_onnxruntimes_own_operators_those_that_are_arithmetic_are_known(name, place, tmp_path, refused):
+    """Also where the file defines one of this name itself: which of the two would run is not for it to say."""
+    node = helper.make_node(name, ["x"], ["z"], domain="com.microsoft")
+    opsets = [helper.make_opsetid("com.microsoft", 1)]
+    called = {"function": ("local", "Wrap", node), "a function of its name": ("com.microsoft", name, EVIL)}
+    functions = ()
+    if place in called:
+        domain, called_so, inside = called[place]
+        inside = inside if place == "function" else helper.make_node("Neg", ["x"], ["z"])
+        functions = (helper.make_function(domain, called_so, ["x"], ["z"], [inside], opsets),)
+        node = helper.make_node(called_so, ["x"], ["y"], domain=domain)
+    node = branch(node) if place == "branch" else node
+    (tmp_path / "m.onnx").write_bytes(model(node, functions=functions).SerializeToString())
+    for opened in (check_graph, open_graph, load_graph):
+        with refused(UnsafeFileError, f"needs the operator com.microsoft.{name}", "known to run no foreign code"):
+            opened(tmp_path / "m.onnx")

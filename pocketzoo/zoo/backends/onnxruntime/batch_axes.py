@@ -6,17 +6,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.zoo.backends.onnxruntime.timed_session import TimedSession
 from pocketzoo.zoo.catalog.signature import TensorSpec
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
 IMAGE, IMAGE_AXES = 224, 4  # pixels of an axis of free length, of what has so many axes
@@ -137,7 +135,7 @@ def joined(one: Arrays, other: Arrays, axes: Mapping[str, int | None]) -> dict[s
 
 
 def output_axes(
-    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling
+    session: TimedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling
 ) -> dict[str, int | None]:
     """The axis of samples of each output, if a guess about the inputs is right; None for one that all samples share.
 
@@ -159,7 +157,7 @@ def output_axes(
 
 
 def _axes_of(
-    session: InferenceSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
+    session: TimedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
 ) -> dict[str, int | None]:
     first = example(inputs, guess, guess.fixed or FIRST, filling, seed)
     second = example(inputs, guess, SECOND, filling, seed + 1)

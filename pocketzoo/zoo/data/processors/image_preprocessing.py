@@ -159,9 +159,12 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
         left, top = max(0, (image.width - longest) // 2), max(0, (image.height - longest) // 2)
         image = image.crop((left, top, min(image.width, left + longest), min(image.height, top + longest)))
     scale = spec.resize / min(image.size)
-    size = tuple(max(round(side * scale), low) for side, low in zip(image.size, (width, height), strict=True))
+    sides = [
+        side * spec.resize // min(image.size) if spec.longer == "floor" else round(side * scale) for side in image.size
+    ]
+    size = tuple(max(side, low) for side, low in zip(sides, (width, height), strict=True))
     if spec.stretch:
-        size = (width, height)
+        size = (spec.stretched[1], spec.stretched[0]) if spec.stretched else (width, height)
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])

@@ -111,7 +111,8 @@ def resized(spec: InputSpec, size: tuple[int, ...]) -> InputSpec | None:
     if len(spec.size) != 3:
         return None
     side = max(min(size), round(spec.resize * min(size) / min(spec.size[1:])))
-    return replace(spec, shape=(*spec.shape[:2], *size), resize=side)
+    stretched = tuple(round(n * new / old) for n, new, old in zip(spec.stretched, size, spec.size[1:], strict=False))
+    return replace(spec, shape=(*spec.shape[:2], *size), resize=side, stretched=stretched)
 
 
 def _is_stored(sample: Any) -> bool:

@@ -104,7 +104,7 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
         processor: Processor = spec.open(config, files, opened) if spec.parts else spec.open(config, files)
     except PocketzooError:
         raise
-    except Exception as error:  # a plugin's own code may fail in any way
+    except (Exception, SystemExit) as error:  # a plugin's own code may fail in any way
         raise PluginError(
             f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
@@ -134,7 +134,7 @@ def feeding(asked: ForeignInputs, registry: Registry, name: str = "") -> dict[st
             config = spec.feeds(asked)
         except PocketzooError:
             raise
-        except Exception as error:  # as in ``_open``
+        except (Exception, SystemExit) as error:  # as in ``_open``
             raise PluginError(
                 f"the processor {spec.name!r} does not say what it reads: {in_a_line(error)}", "tell its author"
             ) from error
@@ -167,7 +167,7 @@ def _fitted(config: Any, training: TrainingSamples, registry: Registry) -> Any:
             return spec.fit(config, training)
         except PocketzooError:
             raise
-        except Exception as error:  # as in ``_open``
+        except (Exception, SystemExit) as error:  # as in ``_open``
             raise PluginError(
                 f"the processor {spec.name!r} cannot be fitted: {in_a_line(error)}", "tell its author"
             ) from error

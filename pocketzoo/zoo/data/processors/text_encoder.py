@@ -15,6 +15,8 @@ from pocketzoo.core.optional import require
 from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.specs import TextSpec
 
+SHOWN = 60  # characters of a text in an error
+
 
 class TextEncoder:
     """Texts to token ids (B, T), as the model's own tokenizer makes them."""
@@ -32,35 +34,56 @@ class TextEncoder:
         self.file = files[spec.tokenizer]
         with _explained(self.file):
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(self.file))
-        with _explained(self.file):
-            self.tokenizer.enable_truncation(spec.max_length)
+            if spec.special:
+                self.tokenizer.add_special_tokens(list(spec.special))
+            if spec.lowercase:
+                kinds = tokenizers.normalizers
+                own = self.tokenizer.normalizer
+                self.tokenizer.normalizer = kinds.Sequence([kinds.Lowercase(), *([] if own is None else [own])])
             self.tokenizer.no_padding()
-        self.pad, self.longest = spec.pad, spec.max_length
+        self.spec, self.pad = spec, spec.pad
+        self._cut_long_texts()
+
+    def _cut_long_texts(self) -> None:
+        with _explained(self.file):
+            self.tokenizer.enable_truncation(self.spec.max_length, direction=self.spec.cut)
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
+        """What the tokenizer makes of each text, its prefix in front.
+
+        Raises:
+            DataError: a text is not UTF-8.
+            BundleError: the tokenizer fails, as one does whose vocabulary lacks a token that it needs.
+        """
+        if (bad := next((text for text in texts if not is_utf8(text)), None)) is not None:
+            raise DataError(f"a text is not UTF-8: {bad[:SHOWN]!a}", "write it in UTF-8")
+        for start in range(0, len(texts), 1000):
+            with _explained(self.file):
+                encodings = self.tokenizer.encode_batch([self.spec.prefix + t for t in texts[start : start + 1000]])
+            yield from encodings
 
     def cut(self, texts: Sequence[str]) -> int:
         """How many of the texts have more tokens than the model expects."""
-        rows = range(0, len(texts), 1000)
-        return sum(bool(encoding.overflowing) for i in rows for encoding in self._encoded(texts[i : i + 1000]))
+        return sum(bool(encoding.overflowing) for encoding in self._encodings(texts))
 
     def whole(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
         """Ids of each text, however long it is."""
         self.tokenizer.no_truncation()
         try:
-            starts = range(0, len(texts), 1000)
-            batches = (self._encoded(texts[i : i + 1000]) for i in starts)
-            return [np.array(encoding.ids, np.int64) for batch in batches for encoding in batch]
+            return [np.array(encoding.ids, np.int64) for encoding in self._encodings(texts)]
         finally:
-            self.tokenizer.enable_truncation(self.longest)
+            self._cut_long_texts()
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """From which character of each text to before which one each of its tokens is; (0, 0) for those it adds."""
-        rows = range(0, len(texts), 1000)
-        batches = (self._encoded(texts[i : i + 1000]) for i in rows)
+        before = len(self.spec.prefix)
         return [
-            [(0, 0) if special else span for span, special in zip(each.offsets, each.special_tokens_mask, strict=True)]
+            [
+                (0, 0) if special or end <= before else (max(start - before, 0), end - before)
+                for (start, end), special in zip(each.offsets, each.special_tokens_mask, strict=True)
+            ]
             or [(0, 0)]
-            for batch in batches
-            for each in batch
+            for each in self._encodings(texts)
         ]
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -68,27 +91,30 @@ class TextEncoder:
         return self.masked(texts)[0]
 
     def masked(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Ids (B, longest), and ones where they are tokens of a text, whatever their id. An empty text is padding."""
-        rows = [encoding.ids or [self.pad] for encoding in self._encoded(texts)]
-        ids = np.full((len(rows), max(map(len, rows))), self.pad, np.int64)
+        """Ids (B, longest), and ones where they are tokens of a text, whatever their id. An empty text is padding.
+
+        Raises:
+            DataError: ``spec.checked``, and a text has the padding's id for a token.
+        """
+        rows = [encoding.ids for encoding in self._encodings(texts)]
+        if self.spec.checked:
+            self._check_padding(texts, rows)
+        ids = np.full((len(rows), max(1, *map(len, rows))), self.pad, np.int64)
         mask = np.zeros_like(ids)
         for i, row in enumerate(rows):
             ids[i, : len(row)] = row
-            mask[i, : len(row)] = 1
+            mask[i, : max(len(row), 1)] = 1
         return ids, mask
 
-    def _encoded(self, texts: Sequence[str]) -> list[Any]:
-        """What the tokenizer makes of some texts.
-
-        Raises:
-            DataError: one is not UTF-8.
-            BundleError: the tokenizer fails, as one does whose vocabulary lacks a token that it needs.
-        """
-        if bad := next((text for text in texts if not is_utf8(text)), None):
-            raise DataError(f"a text is not UTF-8: {bad[:60]!a}", "write it in UTF-8")
-        with _explained(self.file):
-            encodings: list[Any] = self.tokenizer.encode_batch(list(texts))
-        return encodings
+    def _check_padding(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+        for text, row in zip(texts, rows, strict=True):
+            if self.pad in row:
+                word = self.tokenizer.id_to_token(self.pad)
+                shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+                raise DataError(
+                    f"the text {shown!r} has the token {word!r}, which this model takes for padding",
+                    "leave it out of the text",
+                )
 
 
 @contextmanager

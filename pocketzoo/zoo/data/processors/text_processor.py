@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,8 @@ from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
+from pocketzoo.zoo.data.processors.encoded_text import GIVE, text_of
+from pocketzoo.zoo.data.processors.text_arguments import text_or_file
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 
 EXACT = 2**24  # whole numbers below it are exact as float32, which is how an .npz may have ids
@@ -63,13 +64,13 @@ class TextProcessor(ProcessorBase):
     def _text(self, sample: str | bytes | Path) -> str:
         if isinstance(sample, str):
             return sample
+        if isinstance(sample, bytes):
+            return text_of(sample, "these bytes")
         try:
-            return (sample if isinstance(sample, bytes) else sample.read_bytes()).decode("utf8")
-        except (OSError, UnicodeDecodeError) as error:
-            name = "these bytes" if isinstance(sample, bytes) else str(sample)
-            raise DataError(
-                f"cannot read the text {name}: {message_of(error)}", "give the text itself, or a file in UTF-8"
-            ) from error
+            data = sample.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read the text {sample}: {message_of(error)}", GIVE) from error
+        return text_of(data, str(sample))
 
     def _ids(self, row: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Whole numbers (T,), however a file stored them."""
@@ -129,11 +130,12 @@ class TextProcessor(ProcessorBase):
         return super().samples(given)
 
     def sample(self, argument: str | Path) -> Any:
-        """See ``Processor``: what is in a file of that name, else the text itself."""
-        with contextlib.suppress(OSError, ValueError):  # too long for a file's name, or with a zero inside: a text
-            if Path(argument).is_file():
-                return Path(argument)
-        return str(argument)
+        """See ``Processor``: what is in a file of that name, else the text itself, unless it looks like a file's.
+
+        Raises:
+            DataError: it is a folder, or looks like a file that cannot be read.
+        """
+        return text_or_file(argument)
 
     def check_values(self, arrays: Arrays) -> None:
         spec, x = self.spec, arrays[self.spec.name]
@@ -142,7 +144,7 @@ class TextProcessor(ProcessorBase):
         if x.shape[1] > spec.max_length:
             raise DataError(f"the texts have {x.shape[1]} tokens, the model expects {spec.max_length}", "truncate them")
         low, high = int(x.min()), int(x.max())
-        if low < 0 or (spec.vocabulary and high >= spec.vocabulary):
+        if low < 0 or (spec.vocabulary and int(x[x != spec.pad].max(initial=0)) >= spec.vocabulary):
             raise DataError(
                 f"token ids range from {low} to {high}, the vocabulary is 0 to {spec.vocabulary - 1}",
                 f"encode the texts with the model's own {spec.tokenizer}",

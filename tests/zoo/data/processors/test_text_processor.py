@@ -115,7 +115,7 @@ def test_how_many_are_cut(files):
         ([["a", "model"]], ["list"]),
         (["a model", 7], ["int"]),
         (Path("gone.txt"), ["cannot read the text gone.txt"]),
-        (b"\xff\xfe", ["cannot read the text these bytes"]),
+        (b"a\xff\xfe", ["cannot read the text these bytes"]),
         ({"input_ids": np.array([[2, 3]]), "mask": np.array([[1, 1]])}, ["no input 'mask'"]),
         ({"input_ids": np.array([[2, 3]]), "attention_mask": np.array([[1, 1, 1]])}, ["(1, 3)", "(1, 2)"]),
     ],

@@ -1,0 +1,74 @@
+"""How much there may be of what comes from elsewhere: the one table of limits, each with the variable that raises it.
+
+They are asked before a library is given anything, since what follows takes memory and time that nobody gets back. All
+are far above what models, tokenizers and images in use have.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pocketzoo.core.errors import RecipeError, TooLargeError
+
+PREFIX = "POCKETZOO_MAX_"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A number that foreign input must not exceed, unless its variable says another."""
+
+    name: str
+    default: int
+    what: str  # it counts, as documents say it
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that raises it, or lowers it."""
+        return PREFIX + self.name.upper().replace("-", "_")
+
+    @property
+    def value(self) -> int:
+        """The limit that holds now.
+
+        Raises:
+            RecipeError: the variable is not a whole number from 1 on.
+        """
+        text = os.environ.get(self.variable, "").strip()
+        if not text:
+            return self.default
+        if not (text.isascii() and text.isdecimal() and len(text) < 19 and int(text)):
+            raise RecipeError(f"{self.variable} cannot be {text[:40]!r}", "give a whole number, 1 or more")
+        return int(text)
+
+    def check(self, count: float, whose: str, unit: str = "") -> None:
+        """Refuse more than the limit of what ``whose`` has; ``unit`` is what is counted, where not its name.
+
+        Raises:
+            TooLargeError: ``count`` is above it. The hint names the variable that raises it.
+            RecipeError: the variable is not a number.
+        """
+        if count > (most := self.value):
+            raise self.refusal(f"{whose} has {_written(count)} {unit or self.name}, more than {_written(most)}")
+
+    def refusal(self, message: str) -> TooLargeError:
+        """An error that says how to raise this limit."""
+        return TooLargeError(message, f"if you trust it, set {self.variable} higher")
+
+
+NODES = Limit("nodes", 500_000, "nodes of a graph, each call of a function replaced by what is in it")
+NESTING = Limit("nesting", 64, "graphs inside nodes, and functions that call functions, one in the other")
+TENSOR_VALUES = Limit("tensor-values", 2**28, "values of one tensor that a graph computes, or declares without storing")
+LAYERS = Limit("layers", 1_000, "layers that a config asks for")
+PIXELS = Limit("pixels", 178_956_970, "pixels of an image, and of the input that a config asks for")
+REPLACEMENTS = Limit("replacements", 64, "steps of a tokenizer that replace or split text")
+GROWTH = Limit("growth", 64, "times that a tokenizer may make a text longer before it is cut into tokens")
+PATTERN = Limit("pattern", 4_096, "characters of one regular expression of a tokenizer")
+IMPORT_SECONDS = Limit("import-seconds", 60, "seconds of all runs that find the batch axis of a foreign graph")
+
+LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, REPLACEMENTS, GROWTH, PATTERN, IMPORT_SECONDS)
+
+
+def _written(count: float) -> str:
+    """A number to read: a huge one is rounded, since it may have thousands of digits."""
+    return f"{count:,.0f}" if count < 1e15 else "more than 10^15"
