@@ -5,7 +5,7 @@
 Each trial is a command in a copy of one scene of small bundles. It dies before one of its operations on files (each is
 as likely: an audit hook counts them), or after a fraction of the time that it takes. Then every bundle must verify, and
 be what it was or what the command makes of it; the same command, given again, must succeed; and after that no temporary
-may be left. Counts are added to benchmarks/results/campaign.json, by commit.
+may be left. Counts are kept in benchmarks/results/campaign.json, by commit.
 
 One process imports everything once, and each command runs in a fork of it, so that a trial takes a second or two.
 """
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +85,7 @@ COMMANDS = {
     "report": Command(("report", "C", "-o", "report.html"), weight=3),
     "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran"), weight=2),
     "new-plugin": Command(("new-plugin", "my-plugin"), "exists", weight=3),
-    "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "3", "-o", "rate.svg")),
+    "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "20", "-o", "rate.svg")),
     "data preview": Command(("data", "preview", "tiny.npz", "-o", "sheet.png")),
 }
 
@@ -102,13 +102,14 @@ class Outcome:
 
 @dataclass
 class Findings:
-    counts: Counter[str] = field(default_factory=Counter)
+    """What was tried, by its name, and what was found: one line each."""
+
+    tried: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     def fault(self, kind: str, what: str) -> None:
-        self.counts[kind] += 1
-        self.faults.append(f"{kind}: {what}")
-        print(f"  {kind}: {what}", flush=True)
+        self.faults.append(" ".join(f"{kind}: {what}".split()))
+        print(f"  {kind}: {what}", file=sys.stderr, flush=True)
 
 
 def preload() -> None:
@@ -324,7 +325,7 @@ class Campaign:
         if left := temporaries(trial):
             self.findings.fault("left", f"{name}, {how}: {left}")
         if left := os.listdir(trial / "tmp"):
-            self.findings.counts["left in TMPDIR"] += 1
+            self.findings.tried["left in TMPDIR"] += 1
 
     def kill(self, name: str) -> None:
         usual, after = self.undisturbed(name)
@@ -338,7 +339,7 @@ class Campaign:
             seconds = usual.seconds * self.chance.uniform(0.02, 1.0)
             how = f"after {seconds:.2f} of {usual.seconds:.2f} s"
             outcome = forked(COMMANDS[name].words, trial, die_after=seconds)
-        self.findings.counts["kills" if outcome.status == -signal.SIGKILL else "survived"] += 1
+        self.findings.tried["kills" if outcome.status == -signal.SIGKILL else "survived"] += 1
         self.check(name, how, trial, before, after)
 
     def refuse(self, name: str, what: str, outcome: Outcome) -> None:
@@ -359,7 +360,7 @@ class Campaign:
         try:
             shutil.copytree(self.scene, trial, dirs_exist_ok=True)
             before = digests(trial)
-            self.findings.counts["full disks"] += 1
+            self.findings.tried["full disks"] += 1
             self.refuse(name, f"full disk of {room}", forked(COMMANDS[name].words, trial))
             subprocess.run(["mount", "-o", "remount,size=512m", str(trial)], check=True)
             self.check(name, f"full disk of {room}", trial, before, after)
@@ -375,7 +376,7 @@ class Campaign:
             (trial / folder).mkdir(exist_ok=True)
             (trial / folder).chmod(0o777)
         (trial / "key").chmod(0o644)
-        self.findings.counts["forbidden folders"] += 1
+        self.findings.tried["forbidden folders"] += 1
         log = trial.parent / f"{trial.name}.log"
         log.touch()
         log.chmod(0o666)
@@ -390,75 +391,69 @@ class Campaign:
         trial = self.copy()
         before = digests(trial)
         outcome = forked(COMMANDS[name].words, trial, closed=True)
-        self.findings.counts["closed outputs"] += 1
+        self.findings.tried["closed outputs"] += 1
         if "Traceback" in outcome.text:
             self.findings.fault("tracebacks", f"{name}, closed output: {outcome.text[-600:]}")
         self.check(name, "closed output", trial, before, after)
 
-    def run(self, kills: int, minutes: float, only: str = "") -> None:
+    def run(self, kills: int, seconds: float, only: str = "") -> None:
         names = [name for name, command in COMMANDS.items() for _ in range(command.weight) if only in name]
-        trials: list[tuple[Callable[[str], None], str]] = []
         others = (self.full_disk, self.forbidden, self.closed_output)
-        for i in range(kills):
-            trials.append((self.kill, self.chance.choice(names)))
-            if i % 4 == 3:
-                trials.append((others[(i // 4) % 3], self.chance.choice(names)))
-        end = time.monotonic() + 60 * minutes
-        for number, (trial, name) in enumerate(trials):
+        end = time.monotonic() + seconds
+        for number in range(kills):
             if time.monotonic() > end:
                 break
-            trial(name)
-            self.findings.counts["trials"] += 1
+            self.kill(self.chance.choice(names))
+            if number % 4 == 3:
+                others[(number // 4) % 3](self.chance.choice(names))
             if number % 10 == 9:
-                print(f"{number + 1}: {dict(self.findings.counts)}", flush=True)
+                print(f"{number + 1}: {dict(self.findings.tried)}", file=sys.stderr, flush=True)
 
 
 def commit() -> str:
-    line = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    line = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def add_counts(counts: Counter[str], seed: int) -> None:
-    """Add to the counts of this commit; a seed that is there already says nothing new, and is not added."""
-    known = json.loads(RESULTS.read_text("utf8")) if RESULTS.is_file() else {}
-    here = known.setdefault("commits", {}).setdefault(commit(), {}).setdefault(KIND, {"seeds": [], "counts": {}})
-    if seed not in here["seeds"]:
-        here["seeds"].append(seed)
-        here["counts"] = dict(Counter(here["counts"]) + counts) | {
-            name: here["counts"].get(name, 0) + counts[name]
-            for name in ("lost", "torn", "left", "refused", "tracebacks")
-        }
-    RESULTS.write_text(json.dumps(known, indent=1) + "\n", "utf8")
+def keep(findings: Findings, seed: int, seconds: float) -> None:
+    """Put a shard into the file, in place of an earlier one of the same commit, kind and seed."""
+    shards = json.loads(RESULTS.read_text("utf8"))["shards"] if RESULTS.is_file() else []
+    this = {"commit": commit(), "kind": KIND, "seed": seed}
+    shards = [each for each in shards if any(each[key] != value for key, value in this.items())]
+    entry = {**this, "seconds": round(seconds, 1), "tried": dict(findings.tried), "findings": findings.faults}
+    RESULTS.write_text(json.dumps({"shards": [*shards, entry]}, indent=1) + "\n", "utf8")
 
 
-def shard(seed: int, kills: int, minutes: float = MINUTES, only: str = "") -> Findings:
-    """One seeded part of the campaign."""
-    os.environ.update(OMP_NUM_THREADS="1", POCKETZOO_HOME=tempfile.mkdtemp())
+def attack(seed: int, seconds: float, folder: Path, *, kills: int = 1_000_000, only: str = "") -> Findings:
+    """One seeded part of the campaign, in ``folder``."""
+    os.environ.update(OMP_NUM_THREADS="1", POCKETZOO_HOME=str(folder / "home"))
+    begun = time.monotonic()
+    folder.chmod(0o755)  # for the user who may not write there
     preload()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        campaign = Campaign(Path(folder), seed)
-        make_scene(campaign.scene)
-        shutil.rmtree(campaign.scene / "home", ignore_errors=True)
-        campaign.run(kills, minutes, only)
-        return campaign.findings
+    campaign = Campaign(folder, seed)
+    make_scene(campaign.scene)
+    shutil.rmtree(campaign.scene / "home", ignore_errors=True)
+    campaign.run(kills, seconds - (time.monotonic() - begun), only)
+    return campaign.findings
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=150)
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--only", default="", help="commands whose name has this in it")
-    parser.add_argument("--add", action="store_true", help="add the counts to benchmarks/results/campaign.json")
+    parser.add_argument("--keep", action="store_true", help="keep the counts in benchmarks/results/campaign.json")
     options = parser.parse_args()
-    findings = shard(options.seed, options.kills, options.minutes, options.only)
-    print(json.dumps(dict(findings.counts), indent=1))
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        findings = attack(options.seed, 60 * options.minutes, Path(folder), kills=options.kills, only=options.only)
+    print(json.dumps(dict(findings.tried), indent=1))
     print("\n".join(findings.faults))
-    if options.add:
-        add_counts(findings.counts, options.seed)
-    sys.exit(bool(findings.faults))
+    if options.keep:
+        keep(findings, options.seed, time.monotonic() - begun)
+    return bool(findings.faults)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

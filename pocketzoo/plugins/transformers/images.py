@@ -137,6 +137,8 @@ def _geometry(table: Mapping[str, Any], processor: ImageDefaults, typed: bool) -
         square = table.get("default_to_square", processor.square)
         size = {"height": size, "width": size} if square else {"shortest_edge": size}
     usual = processor.crop > 0 if typed or "size" not in table else "crop_size" in table
+    if typed and table.get("do_center_crop") and not table.get("crop_size") and not processor.crop:
+        raise refuse(FILE, "do_center_crop", True, "and no 'crop_size'")
     cut = _pair(table.get("crop_size") or processor.crop or size) if table.get("do_center_crop", usual) else None
     if processor.crops_after:
         return _cropped_after(table, size, cut, typed)
