@@ -104,11 +104,13 @@ def token() -> str | None:
         url = urlsplit(constants.ENDPOINT)
         is_safe = url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
     except ValueError as error:
-        raise HubConnectionError(f"HF_ENDPOINT is not an address: {error}", "leave it unset for the Hub") from error
+        raise HubConnectionError(
+            f"HF_ENDPOINT is not an address: {message_of(error)}", "leave it unset for the Hub"
+        ) from error
     try:
         known = get_token() if is_safe else None
     except (OSError, ValueError) as error:  # of the file that it is kept in
-        raise HubAccessError(f"cannot read the token: {error}", "log in again, or set HF_TOKEN") from error
+        raise HubAccessError(f"cannot read the token: {message_of(error)}", "log in again, or set HF_TOKEN") from error
     if known is not None and not TOKEN.fullmatch(known):
         raise HubAccessError(
             "HF_TOKEN has characters that no token has", "copy it again: see huggingface.co/settings/tokens"
