@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_roofline import render as render_gpu
+from page_campaign import render as render_campaign
 from page_peers import render as render_peers
 from page_peers import render_int8
 from page_scaling import render as render_scaling
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 SCALING = ROOT / "docs" / "scaling.md"
+CAMPAIGN = ROOT / "docs" / "campaign.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
     "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
@@ -394,8 +396,13 @@ def scaling() -> str:
     return render_scaling(result) + _machine(result["machine"])
 
 
+def campaign() -> str:
+    """docs/campaign.md."""
+    return render_campaign(json.loads((RESULTS / "campaign.json").read_text("utf8")))
+
+
 def main() -> None:
-    for path, write in ((PAGE, page), (SCALING, scaling)):
+    for path, write in ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign)):
         path.write_text(write(), "utf8")
         print(f"wrote {path.relative_to(ROOT)}")
 

@@ -56,6 +56,7 @@ PLUGINS_SEE = (
     "pocketzoo.core.optional",
     "pocketzoo.core.progress",
     "pocketzoo.core.renamed",
+    "pocketzoo.core.untrusted.limits",
     "pocketzoo.compress.configs",
     "pocketzoo.compress.plans",
     "pocketzoo.plugins.*",

@@ -189,9 +189,9 @@ def _is_image(spec: InputSpec) -> bool:
 
 def _earlier_table(data: Mapping[str, Any]) -> TableSpec | None:
     spec = _earlier_input(data)
-    if spec is None or len(spec.shape) != 2 or spec.dtype != "float32":
+    if spec is None or len(spec.shape) != 2 or spec.dtype != "float32" or not isinstance(spec.shape[1], int):
         return None
-    return TableSpec(width=int(spec.shape[1]), name=spec.name)
+    return TableSpec(width=spec.shape[1], name=spec.name)
 
 
 def _earlier_arrays(data: Mapping[str, Any]) -> ArraysSpec | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.untrusted.limits import check_layers
 
 HINT = "choose another repository, or a copy of this one without it"
 NAME = re.compile(r"[A-Za-z0-9_]+")  # no scheme, no path, no tag
@@ -41,6 +42,8 @@ NUMBERS = {
     "zero_init_last",
 }  # fmt: skip
 
+LAYER_COUNTS = ("depth", "depths", "layers", "num_blocks")  # what timm makes one module of for each
+
 
 def refusal(config: Mapping[str, Any]) -> str:
     """Why timm is not given this config; "" where nothing speaks against it."""
@@ -67,10 +70,12 @@ def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         UnsupportedModelError: ``refusal`` says why not.
+        TooLargeError: it asks for more layers than the limit.
     """
     if reason := refusal(config):
         raise UnsupportedModelError(reason, HINT)
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if value is not None}
+    check_layers(arguments, LAYER_COUNTS, "its config.json")
     return str(config["architecture"]), {**arguments, "num_classes": config.get("num_classes", 1000)}
 
 

@@ -82,11 +82,13 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def _bytes(path: Path, most: int) -> bytes:
+    data = bytearray()
     with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise MalformedError(f"it is larger than {most >> 20} MiB")
-    return data
+        while chunk := file.read(1 << 20):  # at once, memory for all that may come is taken
+            data += chunk
+            if len(data) > most:
+                raise MalformedError(f"it is larger than {most >> 20} MiB")
+    return bytes(data)
 
 
 def _text(text: str | bytes) -> str:

@@ -1,13 +1,15 @@
 """How much there may be of what comes from elsewhere: the one table of limits, each with the variable that raises it.
 
 They are asked before a library is given anything, since what follows takes memory and time that nobody gets back. All
-are far above what models, tokenizers and images in use have.
+are far above what models and images in use have.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pocketzoo.core.errors import RecipeError, TooLargeError
 
@@ -60,13 +62,26 @@ NODES = Limit("nodes", 500_000, "nodes of a graph, each call of a function repla
 NESTING = Limit("nesting", 64, "graphs inside nodes, and functions that call functions, one in the other")
 TENSOR_VALUES = Limit("tensor-values", 2**28, "values of one tensor that a graph computes, or declares without storing")
 LAYERS = Limit("layers", 1_000, "layers that a config asks for")
-PIXELS = Limit("pixels", 178_956_970, "pixels of an image, and of the input that a config asks for")
-REPLACEMENTS = Limit("replacements", 64, "steps of a tokenizer that replace or split text")
-GROWTH = Limit("growth", 64, "times that a tokenizer may make a text longer before it is cut into tokens")
-PATTERN = Limit("pattern", 4_096, "characters of one regular expression of a tokenizer")
+PIXELS = Limit("pixels", 178_956_970, "pixels of an image")
 IMPORT_SECONDS = Limit("import-seconds", 60, "seconds of all runs that find the batch axis of a foreign graph")
 
-LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, REPLACEMENTS, GROWTH, PATTERN, IMPORT_SECONDS)
+LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, IMPORT_SECONDS)
+
+
+def check_layers(config: Mapping[str, Any], names: Iterable[str], whose: str) -> None:
+    """Refuse a config that asks for more layers than the limit: in one of ``names``, a number or a list of them.
+
+    Raises:
+        TooLargeError: it does.
+    """
+    for name in names:
+        LAYERS.check(_total(config.get(name)), whose, f"layers by {name!r}")
+
+
+def _total(value: Any) -> float:
+    if isinstance(value, (list, tuple)):
+        return sum(map(_total, value))
+    return value if isinstance(value, (int, float)) else 0
 
 
 def _written(count: float) -> str:

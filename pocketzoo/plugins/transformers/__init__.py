@@ -90,7 +90,7 @@ def backbone(repository: Repository) -> BackboneSpec:
             input_spec, features, build = _text(repository, config)
         else:
             input_spec, features, build = _vision(repository, config)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UnsupportedModelError(
             f"the config of {repository.repo_id} is not one of a {kind}: {message_of(error)}",
             "choose another repository",

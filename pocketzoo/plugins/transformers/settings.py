@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.untrusted.limits import check_layers
 from pocketzoo.plugins.transformers.setting_values import HINT, Fits, either, flag, number, one_of, several, whole
 
 # The library's own functions; "xielu" is not among them, which looks for a package with a kernel.
@@ -140,6 +141,11 @@ STRUCTURE: dict[str, dict[str, Fits]] = {
     },
 }  # fmt: skip
 
+# What the library makes one module of for each.
+LAYER_COUNTS = (
+    "depths", "inner_group_num", "n_layer", "n_layers", "num_decoder_layers", "num_hidden_groups", "num_hidden_layers",
+    "num_layers", "num_stages",
+)  # fmt: skip
 VISION = {"convnext", "convnextv2", "deit", "dinov2", "resnet", "vit"}
 _TEXT_NAMES = {name for kind, names in STRUCTURE.items() if kind not in VISION for name in names}
 _VISION_NAMES = {name for kind in VISION for name in STRUCTURE[kind]}
@@ -208,10 +214,12 @@ def structure_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         UnsupportedModelError: the config is of no known family, or ``refusal`` says why not.
+        TooLargeError: it asks for more layers than the limit.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in STRUCTURE:
         raise UnsupportedModelError(f"the model type {kind!r} is not known", "choose another repository")
     if reason := refusal(config):
         raise UnsupportedModelError(reason, HINT)
+    check_layers(config, LAYER_COUNTS, "its config.json")
     return {name: value for name, value in config.items() if name in STRUCTURE[kind]}

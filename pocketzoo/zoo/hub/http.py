@@ -32,7 +32,10 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.version import __version__
 
-PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or 60)  # seconds without progress before a transfer ends
+PATIENCE = 60.0  # seconds without progress before a transfer ends; POCKETZOO_PATIENCE says otherwise
+with contextlib.suppress(ValueError):  # what is no number says nothing
+    PATIENCE = float(os.environ.get("POCKETZOO_PATIENCE") or PATIENCE)
+TOKEN = re.compile(r"[!-~]+")  # what a header may have
 SILENCE = 10.0  # seconds that one read may take before the connection is made anew
 SLICE = 0.25  # seconds between looks at an answer that does not come
 STEP = 4096  # bytes; fewer than these in PATIENCE seconds are not progress
@@ -91,9 +94,43 @@ class Patience:
 
 
 def token() -> str | None:
-    """The user's token, if it may be sent: never in the clear over a network."""
-    url = urlsplit(constants.ENDPOINT)
-    return get_token() if url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1") else None
+    """The user's token, if it may be sent: never in the clear over a network.
+
+    Raises:
+        HubAccessError: it is not one, or cannot be read.
+        HubConnectionError: HF_ENDPOINT is not an address.
+    """
+    try:
+        url = urlsplit(constants.ENDPOINT)
+        is_safe = url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
+    except ValueError as error:
+        raise HubConnectionError(
+            f"HF_ENDPOINT is not an address: {message_of(error)}", "leave it unset for the Hub"
+        ) from error
+    try:
+        known = get_token() if is_safe else None
+    except (OSError, ValueError) as error:  # of the file that it is kept in
+        raise HubAccessError(f"cannot read the token: {message_of(error)}", "log in again, or set HF_TOKEN") from error
+    if known is not None and not TOKEN.fullmatch(known):
+        raise HubAccessError(
+            "HF_TOKEN has characters that no token has", "copy it again: see huggingface.co/settings/tokens"
+        )
+    return known
+
+
+def session() -> httpx2.Client:
+    """The Hub client's session.
+
+    Raises:
+        HubConnectionError: it cannot be made with the proxies and certificates that are set.
+    """
+    try:
+        client: httpx2.Client = get_session()
+    except (ValueError, OSError, ImportError, httpx2.InvalidURL) as error:
+        raise HubConnectionError(
+            f"cannot prepare a connection: {message_of(error)}", "check HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE"
+        ) from error
+    return client
 
 
 @contextlib.contextmanager
@@ -102,7 +139,10 @@ def get(url: str, repo_id: str, patience: Patience, more: dict[str, str]) -> Ite
     headers = {"User-Agent": f"pocketzoo/{__version__}", "Accept-Encoding": "identity", **more}
     if repo_id in NEED_TOKEN and (known := token()):
         headers["Authorization"] = f"Bearer {known}"
-    request = get_session().build_request("GET", url, headers=headers, timeout=patience.timeout)
+    try:
+        request = session().build_request("GET", url, headers=headers, timeout=patience.timeout)
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise HubConnectionError(f"cannot ask for {url}: {message_of(error)}", "check HF_ENDPOINT") from error
     response = _begin(request, patience)
     try:
         with _cut_off(response, patience):
@@ -120,7 +160,7 @@ def _begin(request: httpx2.Request, patience: Patience) -> httpx2.Response:
 
     def send() -> None:
         try:
-            response = get_session().send(request, stream=True, follow_redirects=True)
+            response = session().send(request, stream=True, follow_redirects=True)
         except BaseException as error:  # it is raised where the answer is waited for
             if answer.set_running_or_notify_cancel():
                 answer.set_exception(error)

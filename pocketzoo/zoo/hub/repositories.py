@@ -183,7 +183,7 @@ def _reading(what: str) -> Iterator[None]:
     """Reading an answer that may be anything."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise HubIntegrityError(f"the answer for {what} is not one of a Hub", DISTRUST) from error
 
 

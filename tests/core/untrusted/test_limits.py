@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pocketzoo.core.errors import RecipeError, TooLargeError
-from pocketzoo.core.untrusted.limits import LIMITS, NODES
+from pocketzoo.core.untrusted.limits import LIMITS, NODES, check_layers
+from pocketzoo.plugins.timm_settings import structure_of as of_timm
+from pocketzoo.plugins.transformers.settings import structure_of as of_transformers
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,3 +45,19 @@ def test_the_documents_have_a_row_for_each(limit):
     assert len(rows) == 1
     assert limit.what in rows[0]
     assert f"{limit.default:,}" in rows[0]
+
+
+@pytest.mark.parametrize("value", [10**9, 10**400, [10**9], [3, 998], 1001, [[1001]]])
+@pytest.mark.parametrize("name", ["num_hidden_layers", "depths"])
+def test_a_config_of_more_layers_than_anyone_has(name, value, refused):
+    with refused(TooLargeError, f"layers by {name!r}", hint="POCKETZOO_MAX_LAYERS"):
+        check_layers({name: value}, ["num_hidden_layers", "depths"], "its config.json")
+    check_layers({name: 1000, "else": value}, ["num_hidden_layers", "depths"], "its config.json")
+
+
+def test_each_loader_asks(refused):
+    config = {"model_type": "bert", "num_hidden_layers": 10**9}
+    with refused(TooLargeError, "1,000,000,000 layers by 'num_hidden_layers'", hint="POCKETZOO_MAX_LAYERS"):
+        of_transformers(config)
+    with refused(TooLargeError, "1,000,000,000 layers by 'layers'", hint="POCKETZOO_MAX_LAYERS"):
+        of_timm({"architecture": "resnet10t", "model_args": {"layers": [10**9]}})

@@ -67,10 +67,13 @@ class OnnxRunner:
         self.providers: list[str] = self.session.get_providers()
         if lacking := [name for name in names if name not in self.providers]:  # it continues without, and only warns
             raise BundleError(f"{lacking[0]} does not start on this machine", "check its driver: pocketzoo doctor")
-        self._signature = signature_of_axes(
-            [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_inputs()],
-            [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_outputs()],
-        )
+        try:
+            self._signature = signature_of_axes(
+                [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_inputs()],
+                [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_outputs()],
+            )
+        except UnicodeDecodeError as error:
+            raise BundleError(f"a name in {path} is not UTF-8: {error}", "export the model again") from error
 
     @property
     def signature(self) -> ModelSignature:
@@ -87,6 +90,7 @@ class OnnxRunner:
             DataError: an input is missing, unknown, or has the wrong shape or type; or ``out`` does not fit.
             MemoryShortError: there is not enough memory for a batch as large.
             UnsupportedModelError: an output is a sequence or an optional value.
+            BundleError: onnxruntime fails on the graph in another way.
         """
         self._check(inputs)
         session = self.session  # closing it in another thread leaves this run its own
@@ -98,9 +102,11 @@ class OnnxRunner:
         except PocketzooError:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            if (explained := _explained(error, inputs)) is None:
+            if (explained := _explained(error, inputs)) is not None:
+                raise explained from error
+            if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError):
                 raise
-            raise explained from error
+            raise BundleError(f"onnxruntime does not run the graph: {error}", "rebuild the graph") from error
         for name, value in outputs.items():
             if not isinstance(value, np.ndarray):
                 raise UnsupportedModelError(

@@ -10,9 +10,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pocketzoo.core.arrays import Array, ImageLike
-from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.core.errors import DataError, TooLargeError, message_of
 from pocketzoo.core.optional import require
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.limits import PIXELS
 from pocketzoo.zoo.catalog.specs import InputSpec
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # by content. Of the others, Pillow gives an EPS to Ghostscript, which is a program
@@ -73,9 +74,17 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
+    if (most := PIXELS.value) > PIXELS.default:  # Pillow has a limit of its own, the same as ours unless ours is raised
+        setattr(pil, "MAX_IMAGE_PIXELS", most)  # noqa: B010 - its stubs lack it
     try:
         with pil.open(file, formats=FORMATS) as image:
+            PIXELS.check(image.width * image.height, name)
             return _shown(image, channels)
+    except (TooLargeError, pil.DecompressionBombError) as error:
+        what = error.message if isinstance(error, TooLargeError) else f"{name} has more than {most:,} pixels"
+        raise DataError(
+            f"cannot read the image {name}: {what}", f"set {PIXELS.variable} higher, or {UNREADABLE}"
+        ) from error
     except FileNotFoundError as error:
         raise DataError(f"there is no image {name}", "check the path") from error
     except IsADirectoryError as error:

@@ -44,8 +44,12 @@ class TableProcessor(ProcessorBase):
                 raise DataError(f"the model reads no column {unknown[0]!r}", nearest(str(unknown[0]), spec.columns))
             values = [self._number(sample.get(column), column) for column in spec.columns]
         elif isinstance(sample, np.ndarray | list | tuple):
-            if np.ndim(sample) != 1:
-                raise DataError(f"a row has shape {by(np.shape(sample))}", self.wants)
+            try:
+                shape = np.shape(sample)
+            except ValueError:  # lists of different lengths
+                raise DataError("a row has lists within it", self.wants) from None
+            if len(shape) != 1:
+                raise DataError(f"a row has shape {by(shape)}", self.wants)
             values = self._numbers(list(sample))
         else:
             raise DataError(f"a row cannot be {called(sample)}", self.wants)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.optional import require
+from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.specs import TextSpec
 
 SHOWN = 60  # characters of a text in an error
@@ -29,27 +31,36 @@ class TextEncoder:
         if spec.tokenizer not in files:
             raise BundleError(f"the model has no {spec.tokenizer}", "rebuild the bundle, from a model that has one")
         tokenizers = require("tokenizers", extra="text")
-        try:
-            self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(files[spec.tokenizer]))
-        except Exception as error:  # its Rust side raises Exception itself
-            raise BundleError(f"{files[spec.tokenizer]} is not a tokenizer: {error}", "rebuild the bundle") from error
-        if spec.special:
-            self.tokenizer.add_special_tokens(list(spec.special))
-        if spec.lowercase:
-            kinds = tokenizers.normalizers
-            own = self.tokenizer.normalizer
-            self.tokenizer.normalizer = kinds.Sequence([kinds.Lowercase(), *([] if own is None else [own])])
-        self.tokenizer.no_padding()
+        self.file = files[spec.tokenizer]
+        with _explained(self.file):
+            self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(self.file))
+            if spec.special:
+                self.tokenizer.add_special_tokens(list(spec.special))
+            if spec.lowercase:
+                kinds = tokenizers.normalizers
+                own = self.tokenizer.normalizer
+                self.tokenizer.normalizer = kinds.Sequence([kinds.Lowercase(), *([] if own is None else [own])])
+            self.tokenizer.no_padding()
         self.spec, self.pad = spec, spec.pad
         self._cut_long_texts()
 
     def _cut_long_texts(self) -> None:
-        self.tokenizer.enable_truncation(self.spec.max_length, direction=self.spec.cut)
+        with _explained(self.file):
+            self.tokenizer.enable_truncation(self.spec.max_length, direction=self.spec.cut)
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
-        """What the tokenizer makes of each text, its prefix in front."""
+        """What the tokenizer makes of each text, its prefix in front.
+
+        Raises:
+            DataError: a text is not UTF-8.
+            BundleError: the tokenizer fails, as one does whose vocabulary lacks a token that it needs.
+        """
+        if (bad := next((text for text in texts if not is_utf8(text)), None)) is not None:
+            raise DataError(f"a text is not UTF-8: {bad[:SHOWN]!a}", "write it in UTF-8")
         for start in range(0, len(texts), 1000):
-            yield from self.tokenizer.encode_batch([self.spec.prefix + t for t in texts[start : start + 1000]])
+            with _explained(self.file):
+                encodings = self.tokenizer.encode_batch([self.spec.prefix + t for t in texts[start : start + 1000]])
+            yield from encodings
 
     def cut(self, texts: Sequence[str]) -> int:
         """How many of the texts have more tokens than the model expects."""
@@ -104,3 +115,14 @@ class TextEncoder:
                     f"the text {shown!r} has the token {word!r}, which this model takes for padding",
                     "leave it out of the text",
                 )
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Around the library: its Rust side raises Exception itself, and for what it did not foresee a panic."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"{file} is not a tokenizer: {error}", "rebuild the bundle") from error

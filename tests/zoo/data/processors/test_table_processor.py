@@ -108,3 +108,9 @@ def test_columns_of_a_data_set_are_put_in_order(refused):
 def test_a_config_that_cannot_be_is_refused(changes, says, refused):
     with refused(RecipeError, says):
         TableSpec(**{"width": 3, **changes})
+
+
+@pytest.mark.parametrize("row", [[[1.0], 2.0], [[1, 2], [3]], [[[1]], [[1, 2]]]], ids=repr)
+def test_a_row_with_lists_within_it_is_refused(row):
+    with pytest.raises(DataError, match="a row has lists within it"):
+        TableProcessor(TableSpec(width=2))([row])
