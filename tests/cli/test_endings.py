@@ -127,11 +127,14 @@ def interrupted(arguments: list[str], folder: Path, ready: str, **environment: s
     flag = folder / "begun"
     site = folder / "site"
     site.mkdir()
-    # Python's own start-up takes this: it notes when a module of the command is looked for.
+    # Python's own start-up takes this: it notes when a module of the command is looked for, and waits there, so that a
+    # command that would take no time is still at work.
     (site / "sitecustomize.py").write_text(
-        "import sys\nclass Noting:\n"
+        "import sys, time\nclass Noting:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name == {ready!r}: open({str(flag)!r}, 'w').close()\n"
+        f"        if name == {ready!r}:\n"
+        f"            open({str(flag)!r}, 'w').close()\n"
+        "            time.sleep(60)\n"
         "sys.meta_path.insert(0, Noting())\n"
     )
     path = os.pathsep.join([str(site), *filter(None, sys.path)])
