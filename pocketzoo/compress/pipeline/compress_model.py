@@ -283,6 +283,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         name=name,
         task=answers.task,
         tag=answers.tag,
+        task_provider=answers.provider,
         decoder=answers.decoder,
         returns=answers.returns or draft.manifest.returns,
     )

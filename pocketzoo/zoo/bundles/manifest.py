@@ -72,6 +72,7 @@ class Manifest:
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
+    task_provider: str = ""  # distribution and version of the plugin that brings it; "" where that is pocketzoo
     decoder: Described | None = None  # how its outputs become answers; None: as the task has it
     returns: str = ""  # of bundles of before: what the head outputs, which stands for a task
     generation: GenerationSpec | None = None  # of a bundle whose parts write text, see zoo/models/generation_graphs.py

@@ -9,7 +9,7 @@ from typing import Any
 
 from pocketzoo.core.errors import PluginError, UnknownNameError, nearest
 from pocketzoo.core.renamed import warn_renamed
-from pocketzoo.zoo.catalog.described import Described, describe, spec_of
+from pocketzoo.zoo.catalog.described import SHIPS, Described, describe, provider, spec_of
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
@@ -23,6 +23,7 @@ class AnswerFacts:
 
     task: str = ""
     tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
+    provider: str = ""  # distribution and version that brings the task; "" where that is pocketzoo
     decoder: Described | None = None
     returns: str = ""  # the word of earlier releases for it
 
@@ -43,9 +44,13 @@ def answer_facts(head: HeadSpec, model_input: Any, registry: Registry) -> Answer
 
 def facts_of(task: TaskSpec, decoder: Described, model_input: Any, registry: Registry) -> AnswerFacts:
     """The same of a task and a decoder."""
-    tag = pipeline_tag(task, model_input, registry)
+    tag, brings = pipeline_tag(task, model_input, registry), provider("task", task.name, registry)
     return AnswerFacts(
-        task=task.name, tag="" if tag == task.name else tag, decoder=decoder, returns=next(iter(task.former), "")
+        task=task.name,
+        tag="" if tag == task.name else tag,
+        provider="" if brings == SHIPS else brings,
+        decoder=decoder,
+        returns=next(iter(task.former), ""),
     )
 
 

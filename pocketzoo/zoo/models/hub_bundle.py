@@ -70,7 +70,11 @@ def _join(repository: Repository, resolver: Resolver, path: Path, progress: Prog
             name=manifest.name,
             labels=manifest.labels,
             answers=AnswerFacts(
-                task=manifest.task, tag=manifest.tag, decoder=manifest.decoder, returns=manifest.returns
+                task=manifest.task,
+                tag=manifest.tag,
+                provider=manifest.task_provider,
+                decoder=manifest.decoder,
+                returns=manifest.returns,
             ),
             license=manifest.license,
             input_spec=manifest.processor,

@@ -65,6 +65,7 @@ def save_model(
         labels=labels,
         task=answers.task,
         tag=answers.tag,
+        task_provider=answers.provider,
         decoder=answers.decoder,
         returns=answers.returns,
         license=license,

@@ -159,7 +159,7 @@ def open_task(manifest: Manifest, registry: Registry) -> ModelTask | None:
         spec = former_task(manifest.former_returns, manifest.processor, registry)
         decoder = completed_decoder(spec.decoder, None, spec, manifest.processor, registry)
         return _opened(spec, decoder, manifest.processor, manifest.labels, registry)
-    wrote = manifest.decoder.provider if manifest.decoder is not None else ""
+    wrote = manifest.task_provider or (manifest.decoder.provider if manifest.decoder is not None else "")
     try:
         spec = registry.get("task", manifest.task)
     except UnknownNameError as error:

@@ -95,9 +95,6 @@ def test_the_hub_has_its_own_words(task, model_input, tag):
     opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
     assert opened is not None
     assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
-    opened = open_task(replace(MANIFEST, task=task, processor=describe_config(model_input, REGISTRY)), REGISTRY)
-    assert opened is not None
-    assert (opened.facts.task, opened.facts.tag or task) == (task, tag)
 
 
 def test_a_bundle_whose_plugin_is_missing_says_what_to_install(refused):
@@ -105,6 +102,13 @@ def test_a_bundle_whose_plugin_is_missing_says_what_to_install(refused):
     for manifest in (
         replace(MANIFEST, task="keypoint-detection", decoder=described),
         replace(MANIFEST, task="image-classification", decoder=described),
+        # A task of a plugin, with a decoder that ships.
+        replace(
+            MANIFEST,
+            task="ranking",
+            task_provider="pocketzoo-keypoints 1.2",
+            decoder=Described(name="values", provider="pocketzoo"),
+        ),
     ):
         with refused(MissingPluginError, "of pocketzoo-keypoints 1.2, which is not", hint="pocketzoo-keypoints==1.2"):
             open_task(manifest, REGISTRY)
