@@ -12,6 +12,8 @@ from pocketzoo.zoo.catalog.head_task import former_task, pipeline_tag
 from pocketzoo.zoo.catalog.registry import default_registry
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
     from pocketzoo.zoo.bundles.manifest import Manifest
     from pocketzoo.zoo.catalog.processor import ProcessorSpec
 
@@ -32,8 +34,10 @@ def model_card(manifest: Manifest) -> str:
     )
     lines = [
         "---",
-        data.to_yaml(original_order=["license", "library_name", "pipeline_tag", "base_model"]),
+        _front_matter(data),
         "---",
+    ]
+    body = [
         "",
         f"# {_text(manifest.name)}",
         "",
@@ -43,12 +47,22 @@ def model_card(manifest: Manifest) -> str:
         f"- parameters: {manifest.parameters:,}; multiply-accumulates per sample: {manifest.macs:,}",
     ]
     if manifest.steps:
-        lines.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
+        body.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
-    lines += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
+    body += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
     if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
-        lines += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
-    return shown("\n".join([*lines, ""]))
+        body += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
+    return "\n".join([*lines, shown("\n".join([*body, ""]))])
+
+
+def _front_matter(data: ModelCardData) -> str:
+    """YAML; where a character would act on its reader, in YAML's own escapes: the values stay what they are."""
+    from huggingface_hub.utils import yaml_dump  # type: ignore[attr-defined]
+
+    text = data.to_yaml(original_order=["license", "library_name", "pipeline_tag", "base_model"])
+    fields: dict[str, object] = data.to_dict()  # type: ignore[no-untyped-call]
+    escaped: str = yaml_dump(fields, sort_keys=False, allow_unicode=False).strip()
+    return text if shown(text) == text else escaped
 
 
 def _origin(manifest: Manifest) -> str:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pocketzoo.core.untrusted import shown as escapes
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.step_record import StepRecord
@@ -80,7 +81,7 @@ def test_the_front_matter_is_yaml_for_every_licence(license):
 # What YAML takes for something else unless it is quoted: a comment, a list, a number, a date, false, null, an end.
 TRAPS = (
     "mit # mine", "[mit", "other: mine", "1.0", "2024-01-01", "no", "null", "~", "- mit", "'mit", '"mit', "", " mit ",
-    "mit\n---\npipeline_tag: other", "a\tb", "&a", "*a", "!a", "|", "%", "`", "é", "\u2028",
+    "mit\n---\npipeline_tag: other", "a\tb", "&a", "*a", "!a", "|", "%", "`", "é", "\u2028", "a\u202eb",
 )  # fmt: skip
 
 
@@ -92,6 +93,7 @@ def test_what_yaml_would_take_for_something_else_is_quoted(text):
     assert (front["license"], front["base_model"]) == (text.lower(), text)
     assert front["pipeline_tag"] == "image-classification"
     assert card.count("\n# flowers\n") == 1
+    assert escapes.shown(card) == card
 
 
 @given(st.text(st.characters(codec="utf8")))
