@@ -642,7 +642,7 @@ def test_a_hub_that_sends_on_for_ever_is_one_typed_error(hub, store, monkeypatch
 def test_an_endpoint_that_is_no_address_is_one_typed_error(store, monkeypatch, endpoint, refused):
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(hub_http, "PATIENCE", 0.1)
-    with refused(HubConnectionError, REPO, hint="check the connection"):
+    with refused(HubConnectionError, REPO, hint="check "):
         pull(store)
 
 
