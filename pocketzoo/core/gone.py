@@ -12,6 +12,7 @@ GONE = {
     ("compress.calibrate", "Sample"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
     ("deploy.halve", "Array"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
     ("plugins.scaffold", "FILES"): "each kind has a folder of its own: pocketzoo/workflows/plugin_template",
+    ("zoo.graph_safety", "DEEPEST"): "limits and the variables that raise them: pocketzoo.core.untrusted.limits",
     ("zoo.foreign", "TOLERANCE"): "every output is held to it: pocketzoo.zoo.models.export_graph",
     ("zoo.bundle", "TENSORS"): "a manifest names its task: pocketzoo.zoo.bundles.manifest",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",

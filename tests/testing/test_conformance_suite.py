@@ -238,7 +238,7 @@ BROKEN = {
 }
 TWICE = {
     "test_plugins.test_no_name_is_declared_twice": {"backbone": "backbone 'tinynet' is declared by two plugins"},
-    "test_plugins.test_listing_it_imports_nothing_heavy": {"twice": "backbone 'tinynet' is declared by two plugins"},
+    "test_plugins.test_it_loads": {"twice": "backbone 'tinynet' is declared by two plugins"},
 }
 EMPTY = "from pocketzoo import hookimpl\n\n@hookimpl\ndef pocketzoo_heads():\n    return []\n"
 ODD = """

@@ -32,6 +32,7 @@ from pocketzoo.zoo.hub.shard_index import INDEX, read_index, shard_names
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+RESAMPLING = images.RESAMPLING  # it was here in the last release
 ENCODERS = {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 DECODERS = {"gpt2", "llama", "qwen2"}
 ANSWERERS = {"t5"}  # encoder-decoders: the encoder is the backbone, the decoder its head

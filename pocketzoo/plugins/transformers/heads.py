@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.head_options import PooledOptions, TokenOptions
 from pocketzoo.plugins.transformers import sentences
-from pocketzoo.plugins.transformers.repository_settings import refuse
+from pocketzoo.plugins.transformers.repository_settings import read_json, refuse  # noqa: F401 - it was here before
 from pocketzoo.zoo.catalog.specs import FeatureSpec, HeadSpec, Repository, Weights
 
 if TYPE_CHECKING:

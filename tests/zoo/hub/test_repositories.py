@@ -746,11 +746,18 @@ def first_sibling(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["../x", "/etc/x", "a/../../x", "..\\x", "C:\\x", "a//b", "", ".", "x\n", "x\x1b[2J", "\ud800"], ids=ascii
+    "name", ["../x", "/etc/x", "a/../../x", "..\\x", "C:\\x", "a//b", "", ".", "x\n", "x\x1b[2J"], ids=ascii
 )  # fmt: skip
 def test_a_name_that_climbs_out_is_refused(hub, store, commit, name, refused):
     hub.state.edit = first_sibling(rfilename=name)
     with refused(UnsafeFileError, REPO, repr(name), hint="do not use it"):
+        pull(store)
+    assert untouched(store)
+
+
+def test_a_name_that_is_no_text_is_no_answer_of_a_hub(hub, store, commit, refused):
+    hub.state.edit = first_sibling(rfilename="\ud800")
+    with refused(HubIntegrityError, REPO, "is not one of a Hub", hint="do not use it"):
         pull(store)
     assert untouched(store)
 

@@ -127,7 +127,12 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a pickle called model.safetensors": (pickled(WEIGHTS), UnsafeFileError, WEIGHTS),
     "an old pickle called model.safetensors": (pickled(WEIGHTS, 0), UnsafeFileError, WEIGHTS),
     "a pickle called config.json": (pickled(CONFIG), UnsafeFileError, "config.json of acme/model is not valid JSON"),
-    "a pickle called tokenizer.json": (pickled("tokenizer.json"), BundleError, "is not a tokenizer"),
+    "a pickle called tokenizer.json": (pickled("tokenizer.json"), UnsupportedModelError, "not valid JSON"),
+    "a pickle called tokenizer_config.json": (
+        pickled("tokenizer_config.json"),
+        UnsupportedModelError,
+        "not valid JSON",
+    ),
     "a pickle called modules.json": (pickled("modules.json"), UnsupportedModelError, "modules.json"),
     "a pickle called 1_Pooling/config.json": (pickled("1_Pooling/config.json"), UnsupportedModelError, "1_Pooling"),
     "a pickle alone": (only_a_pickle, UnsupportedModelError, "can run code"),
@@ -141,7 +146,11 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "a zip bomb called config.json": (holds(CONFIG, zipped(100_000_000)), UnsafeFileError, "not valid JSON"),
     "a gzip bomb called model.safetensors": (holds(WEIGHTS, BOMB), UnsafeFileError, ""),
     "a gzip bomb called config.json": (holds(CONFIG, BOMB), UnsafeFileError, "not valid JSON"),
-    "a gzip called tokenizer.json": (holds("tokenizer.json", gzip.compress(b"{}")), BundleError, "is not a tokenizer"),
+    "a gzip called tokenizer.json": (
+        holds("tokenizer.json", gzip.compress(b"{}")),
+        UnsupportedModelError,
+        "not valid JSON",
+    ),
     "a header of 2^64 - 1 bytes": (holds(WEIGHTS, header(b"{}", 2**64 - 1)), UnsafeFileError, WEIGHTS),
     "a header of 2^63 bytes": (holds(WEIGHTS, header(b"{}", 2**63)), UnsafeFileError, WEIGHTS),
     "a header longer than the file": (holds(WEIGHTS, header(b"{}", 50_000_000)), UnsafeFileError, WEIGHTS),
@@ -153,7 +162,7 @@ REPOSITORIES: dict[str, tuple[Harm, type[PocketzooError], str]] = {
     "no bytes called model.safetensors": (holds(WEIGHTS, b""), UnsafeFileError, WEIGHTS),
     "model.safetensors is a link": (links(WEIGHTS, "../../../../../etc/passwd"), UnsafeFileError, WEIGHTS),
     "config.json is a link": (links(CONFIG, "/etc/passwd"), UnsafeFileError, "not valid JSON"),
-    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), BundleError, "is not a tokenizer"),
+    "tokenizer.json is a link": (links("tokenizer.json", "/etc/passwd"), UnsupportedModelError, "not valid JSON"),
 }
 
 
@@ -223,7 +232,7 @@ def test_a_repository_that_means_harm(name, hub, place, sound):
 def test_the_same_repository_without_harm_works(hub, place, sound):
     """So each case above fails for its own reason; and what nobody asked for is neither fetched nor run."""
     shutil.copytree(sound, place / "repo")
-    for name in ("vocab.txt", "special_tokens_map.json", "tokenizer_config.json", "optimizer.safetensors"):
+    for name in ("vocab.txt", "merges.txt", "training_args.bin", "optimizer.safetensors"):
         pickled(name)(place / "repo")
     hub.state.add_folder(REPO, place / "repo")
     (found,) = pull([REF], registry=Registry(create_manager(points=[])))
