@@ -219,3 +219,10 @@ def test_what_sentence_transformers_does_is_read_from_either_dialect(tmp_path):
         assert said == sentences.Sentences(
             modes=("max", "mean"), normalize=True, prompt="it reads ", keep=5, max_length=9, lowercase=True
         )
+
+
+@pytest.mark.parametrize("channels", [-1, 1025, 10**12])
+def test_channels_that_no_image_has_are_refused_before_any_memory_is_asked_for(channels, tmp_path, refused):
+    facts = repository(tmp_path, **{images.FILE: {"image_processor_type": "ViTImageProcessor"}})
+    with refused(UnsupportedModelError, f"its config.json sets 'num_channels' to {channels}, where images have up to"):
+        images.image_spec(facts, {"model_type": "vit", "num_channels": channels})

@@ -70,6 +70,7 @@ def deviations(value: Any) -> bool:
     return per_channel(value) and all(each > 0 for each in ([value] if number(value) else value))
 
 
+CHANNELS = 1024  # of an image, at most: of satellites some have hundreds
 FOLLOWED: dict[str, Fits] = {
     "do_resize": lambda value: value is True,  # without it, images would keep sizes of their own
     "do_pad": lambda value: value is False,
@@ -108,7 +109,8 @@ def image_spec(repository: Repository, config: Mapping[str, Any]) -> InputSpec:
     kind = next((name for name in PROCESSORS if own and own.startswith(name)), OF_FAMILY[config["model_type"]])
     processor = PROCESSORS[kind]
     resize, edges, stretch = _geometry(table, processor, bool(own))
-    channels = int(config.get("num_channels") or 3)
+    if not 0 < (channels := int(config.get("num_channels") or 3)) <= CHANNELS:
+        raise refuse("config.json", "num_channels", channels, f"where images have up to {CHANNELS} channels")
     top = 255.0 * float(table.get("rescale_factor", 1 / 255)) if table.get("do_rescale", True) else 255.0
     mean, std = [0.0] * channels, [1.0] * channels
     if table.get("do_normalize", True):
