@@ -167,6 +167,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "driver": "dual",
         "task": "other",
         "tag": "other",
+        "task_provider": "acme 1.0",
         "decoder": {"name": "other"},
         "returns": "embedding",
         "generation": {"start": 0},
