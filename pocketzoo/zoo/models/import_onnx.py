@@ -20,6 +20,7 @@ from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
+from pocketzoo.zoo.backends.onnxruntime.batched_graph import batched_graph
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
@@ -42,7 +43,6 @@ from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
 from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
-from pocketzoo.zoo.models.batched_graph import batched_graph
 
 if TYPE_CHECKING:
     pass
