@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from pocketzoo.core.caching import caching
 from pocketzoo.core.errors import DataError, StorageError, message_of
 from pocketzoo.core.files import home, replacing_folder
-from pocketzoo.core.keys import cache_key
+from pocketzoo.core.keys import cache_key, digest_of
 from pocketzoo.core.progress import Progress
 from pocketzoo.core.reading.documents import read_json
 from pocketzoo.train.sources import ONE, Features, Kept, Samples, Source, features_of
@@ -188,8 +187,4 @@ def _make_room(folder: Path, room: float) -> None:
 
 def weights_digest(module: nn.Module) -> str:
     """sha256 over names and values of everything a module computes with."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().data if value.numel() else b"")
-    return digest.hexdigest()
+    return digest_of(module.state_dict())
