@@ -9,6 +9,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays, first
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 
 
 def only(runner: Runner, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -21,3 +22,13 @@ def only(runner: Runner, x: np.ndarray, out: np.ndarray | None = None) -> np.nda
 def arrays(batches: Iterable[tuple[Arrays, Any]]) -> Iterator[tuple[np.ndarray, Any]]:
     """Batches of what a model with one input reads."""
     return ((first(x), y) for x, y in batches)
+
+
+def pairs(data: Dataset) -> list[tuple[Any, str]]:
+    """Every sample of a data set with the label of its class, "" where it has none, sorted."""
+    found: list[tuple[Any, str]] = []
+    for name in SPLITS:
+        split = data.split(name)
+        labels = [""] * len(split) if split.targets is None else [data.labels[t] for t in split.targets]
+        found += zip(split.samples, labels, strict=True)
+    return sorted(found)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from feeds import only
+from told import Told
 
 import pocketzoo
 from pocketzoo.core.errors import BundleError, DataError, MissingDependencyError
@@ -32,17 +33,6 @@ def built(fitted, tmp_path_factory):
     return path
 
 
-class Heard:
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def track(self, items, label, total=None):
-        yield from items
-
-
 @no_gpu
 def test_without_a_gpu_the_driver_is_asked_for():
     with pytest.raises(MissingDependencyError) as caught:
@@ -57,7 +47,7 @@ def test_without_a_gpu_an_engine_is_refused_and_the_graph_runs_instead(built, ru
         load_runtime(built, provider="engine")
     done = run("predict", built, digit_files[0], "--provider", "engine")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 2)
-    heard = Heard()
+    heard = Told()
     with load_runtime(built, threads=1, progress=heard) as runtime:
         assert runtime.choice.way == "cpu"
         assert runtime.file.name == "model.onnx"

@@ -7,8 +7,10 @@ import io
 import json
 
 import pytest
+from feeds import pairs
 from hypothesis import given
 from hypothesis import strategies as st
+from told import Told
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
@@ -18,26 +20,6 @@ from pocketzoo.zoo.data.table_dialects import DELIMITERS, Dialect, records, snif
 
 ROWS = [(f"text {i}", "ab"[i % 2]) for i in range(8)]
 USUAL = {".csv": ",", ".tsv": "\t"}
-
-
-class Heard:
-    def __init__(self):
-        self.said = []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def track(self, items, label, total=None):
-        yield from items
-
-
-def pairs(data):
-    found = []
-    for name in SPLITS:
-        split = data.split(name)
-        labels = [""] * len(split) if split.targets is None else [data.labels[t] for t in split.targets]
-        found += zip(split.samples, labels, strict=True)
-    return sorted(found)
 
 
 def written(rows, delimiter=",", quote='"', end="\n"):
@@ -53,7 +35,7 @@ def written(rows, delimiter=",", quote='"', end="\n"):
 def test_a_dialect_is_found_and_said(suffix, delimiter, end, encoding, tmp_path):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(written(ROWS, delimiter, end=end).encode(encoding))
-    heard = Heard()
+    heard = Told()
     assert pairs(load_data(path, progress=heard)) == ROWS
     said = "\n".join(heard.said)
     assert ("between columns" in said) == (delimiter != USUAL[suffix])
@@ -64,7 +46,7 @@ def test_single_quotes_around_cells_are_found_and_said(tmp_path):
     rows = [(f"text {i}, with a comma", "ab"[i % 2]) for i in range(4)]
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "".join(f"'{text}','{label}'\n" for text, label in rows))
-    heard = Heard()
+    heard = Told()
     assert pairs(load_data(path, progress=heard)) == rows
     assert "' around cells" in heard.said[0]
 

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from feeds import pairs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,16 +19,6 @@ from pocketzoo.zoo.data.tables import LABEL, TAGS, TEXT, WORDS, Columns, choose,
 from pocketzoo.zoo.data.target_kinds import IGNORED
 
 ROWS = [("fast model", "good"), ("small, on edge", "bad")]
-
-
-def pairs(data):
-    """Every text with its class, sorted."""
-    found = []
-    for name in SPLITS:
-        split = data.split(name)
-        labels = [""] * len(split) if split.targets is None else [data.labels[t] for t in split.targets]
-        found += zip(split.samples, labels, strict=True)
-    return sorted(found)
 
 
 def write(path, names, rows):
