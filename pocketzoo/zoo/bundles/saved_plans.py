@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pocketzoo.core.errors import MissingPluginError, RecipeError, UnknownNameError, guarded
+from pocketzoo.core.reading.tensor_files import read_arrays
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import Compressor
@@ -50,9 +51,7 @@ def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, graph: 
     """
     tensors = None
     if file := step.tensors.get(graph):
-        from safetensors.numpy import load_file  # most plans have no tensors
-
-        tensors = load_file(bundle.file(file))
+        tensors = read_arrays(bundle.file(file))
     try:
         return compressor.read_plan(step.graphs[graph] if graph else step.plan, tensors, step.plan_version)
     except RecipeError as error:
