@@ -144,9 +144,9 @@ def _padding(
     pad, kind = config.get("pad_token_id"), config["model_type"]
     if pad is None and "pad_token_id" in config and kind in OFFSET - {"mpnet"}:
         raise refuse("config.json", "pad_token_id", None, f"from which a {kind} counts its positions")
-    if whole(pad) and pad >= vocabulary and kind not in ("gpt2", "mpnet"):
+    if isinstance(pad, int) and pad >= vocabulary and kind not in ("gpt2", "mpnet"):
         raise refuse("config.json", "pad_token_id", pad, f"which is not one of its {vocabulary} tokens")
-    if not whole(pad) or not 0 <= pad < vocabulary:
+    if not isinstance(pad, int) or not 0 <= pad < vocabulary:
         return vocabulary, "anywhere"
     architectures = config.get("architectures")
     first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
