@@ -21,6 +21,7 @@ from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Sp
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
+DIGITS = frozenset("0123456789")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 P = TypeVar("P")
 R = TypeVar("R")
@@ -34,7 +35,13 @@ class Skipped:
 
     def listed(self) -> list[str]:
         """The names, those with numbers in the order of these."""
-        return sorted(self.names, key=lambda name: [(not p.isdigit(), p.zfill(12)) for p in re.split(r"(\d+)", name)])
+        return sorted(self.names, key=lambda name: [_ranked(part) for part in re.split("([0-9]+)", name)])
+
+
+def _ranked(part: str) -> tuple[int, str]:
+    """Of a number its length before its digits: int() reads no more than some thousand of them."""
+    digits = part.lstrip("0")
+    return (len(digits), digits) if part[:1] in DIGITS and part else (-1, part)
 
 
 @dataclass(frozen=True)
