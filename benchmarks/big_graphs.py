@@ -43,7 +43,9 @@ class _Draft:
     def model(self, out: str, shape: Shape, ends: Shape = (), **more: object) -> ModelProto:
         """The graph from "x" of a ``shape`` to "y", of the same one where ``ends`` gives no other."""
         self.nodes.append(helper.make_node("Identity", [out], ["y"], name="last"))
-        graph = helper.make_graph(self.nodes, "big", [_floats("x", shape)], [_floats("y", ends or shape)], self.constants)
+        graph = helper.make_graph(
+            self.nodes, "big", [_floats("x", shape)], [_floats("y", ends or shape)], self.constants
+        )
         return helper.make_model(graph, opset_imports=OPSETS, ir_version=8, **more)
 
 

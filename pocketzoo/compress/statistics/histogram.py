@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -33,23 +34,43 @@ class Histogram:
     high: float = 0.0
 
     def add(self, values: Array) -> None:
-        flat = values.ravel()
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
-        reach = max(-self.low, self.high)
-        if reach == 0.0:
+        """Count the values of one sample."""
+        rows = values.reshape(1, -1)
+        self.add_samples(rows, rows.min(1), rows.max(1))
+
+    def add_samples(self, rows: Array, lows: Array, highs: Array) -> None:
+        """Count those of some samples (S, N), whose least and largest are ``lows`` and ``highs`` (S,).
+
+        It is as if they came one after the other, in far fewer steps where N is small.
+        """
+        widths = []
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+            self.low, self.high = min(self.low, low), max(self.high, high)
+            widths.append(self._widened(self.width))
+            self.width = widths[-1]
+        zeros = widths.count(0.0)
+        if zeros == len(widths):
             return
-        if self.width == 0.0:
-            self.width = max(reach / BINS, 1e-30)  # its inverse must stay finite for activations of a dead layer
-        while self.width * BINS < reach:
+        step = max(1, rows.shape[1] // VALUES)
+        inverse = np.array([1.0 / width for width in widths[zeros:]]).astype(rows.dtype)
+        index = (rows[zeros:, ::step] * inverse[:, None]).astype(np.float32)
+        places = np.clip(np.floor(index, out=index).astype(np.int64), -BINS, BINS - 1)
+        if widths[zeros] != self.width:  # bins of the first rows were merged, for the last
+            places >>= np.array([round(math.log2(self.width / width)) for width in widths[zeros:]])[:, None]
+        self.counts += np.bincount(places.ravel() + BINS, minlength=2 * BINS)
+
+    def _widened(self, width: float) -> float:
+        """What ``width`` is once ``low`` and ``high`` lie in the bins; what was counted is merged in pairs for it."""
+        reach = max(-self.low, self.high)
+        if width == 0.0:
+            return 0.0 if reach == 0.0 else max(reach / BINS, 1e-30)  # of a dead layer: its inverse must stay finite
+        while width * BINS < reach:
             # Bins are merged outwards from the middle: the left half's first pair and the right half's.
             merged = self.counts.reshape(-1, 2).sum(1)
             self.counts[:] = 0
             self.counts[BINS // 2 : BINS // 2 + BINS] = merged
-            self.width *= 2
-        step = max(1, flat.size // VALUES)
-        index = (flat[::step] * (1.0 / self.width)).astype(np.float32)
-        index = np.clip(np.floor(index).astype(np.int64) + BINS, 0, 2 * BINS - 1)
-        self.counts += np.bincount(index, minlength=2 * BINS)
+            width *= 2
+        return width
 
     @property
     def centers(self) -> npt.NDArray[np.float64]:

@@ -185,9 +185,7 @@ def test_auto_takes_the_range_and_the_magnitude_that_err_least_each():
             return losses.squared_errors(np.array([low]), np.array([high]), np.array([levels]))[0]
 
         assert error(best.low, best.high, 255) == min(error(r.low, r.high, 255) for r in rules)
-        assert error(-best.magnitude, best.magnitude, 254) == min(
-            error(-r.magnitude, r.magnitude, 254) for r in rules
-        )
+        assert error(-best.magnitude, best.magnitude, 254) == min(error(-r.magnitude, r.magnitude, 254) for r in rules)
 
 
 def test_least_error_rounds_in_255_steps_and_symmetric_ones_in_254():
