@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError
+from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.node_layers import NodeLayers
@@ -206,6 +206,8 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
             begin = clock()
             try:
                 session.run(None, dict(x))
+            except PocketzooError:
+                raise
             except Exception as error:  # onnxruntime's own exceptions share no base but Exception
                 raise BundleError(
                     f"{path.name} does not run on random samples: {error}", "measure it on samples: bench --data D"

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.keys import cache_key
+from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.drivers import artifact_of
@@ -184,7 +184,7 @@ class Job:
             "data": [self.digest, self.dataset.seed],
             "settings": settings,
             "sources": self.sources,
-            "versions": [platform.python_version(), *map(_version, VERSIONS)],
+            "versions": [platform.python_version(), *map(version_of_first, VERSIONS)],
         }
         return cache_key("compression", **facts)
 
@@ -310,10 +310,3 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> Non
     if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
         done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
         raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

@@ -22,7 +22,7 @@ from pocketzoo.zoo.graphs.index import graph_inputs
 from pocketzoo.zoo.graphs.signature import signature_of
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession
 
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
@@ -184,7 +184,7 @@ def _check_finite(name: str, low: Any, high: Any) -> None:
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
 
 
-def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> InferenceSession:
+def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> BoundedSession:
     """A session that also gives the named tensors."""
     outputs = model.graph.output
     present = {o.name for o in outputs}

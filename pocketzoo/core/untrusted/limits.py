@@ -63,9 +63,10 @@ NESTING = Limit("nesting", 64, "graphs inside nodes, and functions that call fun
 TENSOR_VALUES = Limit("tensor-values", 2**28, "values of one tensor that a graph computes, or declares without storing")
 LAYERS = Limit("layers", 1_000, "layers that a config asks for")
 PIXELS = Limit("pixels", 178_956_970, "pixels of an image")
+RUN_SECONDS = Limit("run-seconds", 60, "seconds of one run of a graph on up to 8 samples; of more, in proportion")
 IMPORT_SECONDS = Limit("import-seconds", 60, "seconds of all runs that find the batch axis of a foreign graph")
 
-LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, IMPORT_SECONDS)
+LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, RUN_SECONDS, IMPORT_SECONDS)
 
 
 def check_layers(config: Mapping[str, Any], names: Iterable[str], whose: str) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
 from pocketzoo.core.errors import UnsupportedLayerError, message_of
+from pocketzoo.core.reading.tensor_files import read_tensors
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
@@ -96,7 +96,7 @@ def module_of(bundle: Bundle, structure: Structure) -> nn.Module:
         compressor = structure.compressors[step.compressor]
         if isinstance(compressor, ModuleCompressor):
             module = compressor.apply(module, saved_plan(bundle, step, compressor), None)
-    load_state(module, load_file(bundle.file("model.safetensors")), bundle.manifest.name)
+    load_state(module, read_tensors(bundle.file("model.safetensors")), bundle.manifest.name)
     return module.eval()
 
 

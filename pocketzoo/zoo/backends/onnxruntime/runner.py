@@ -90,6 +90,7 @@ class OnnxRunner:
             DataError: an input is missing, unknown, or has the wrong shape or type; or ``out`` does not fit.
             MemoryShortError: there is not enough memory for a batch as large.
             UnsupportedModelError: an output is a sequence or an optional value.
+            TooLargeError: it takes longer than the limit.
             BundleError: onnxruntime fails on the graph in another way.
         """
         self._check(inputs)
@@ -131,7 +132,7 @@ class OnnxRunner:
                 continue
             array = out[output.name]
             binding.bind_output(output.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, max((len(x) for x in inputs.values() if x.ndim), default=1))
         names = [output.name for output in self._signature.outputs]
         if len(out) == len(names):
             return {name: out[name] for name in names}
