@@ -99,7 +99,7 @@ def transformer(count: int) -> ModelProto:
 
 
 def gathers(count: int) -> ModelProto:
-    """Small constants, four a node: Clip of a weighted input between constants, each cut out by Slice, summed in turn."""
+    """Small constants, nine for four nodes: Clip, Slice, Add and Mul, each of what the one before gives."""
     draft, x = _Draft(), "x"
     starts = [draft.stored(np.array([value], np.int64)) for value in (0, WIDTH, 1)]
     for _ in range(count // 4):

@@ -91,7 +91,7 @@ def observe(
 
 
 class _Counter:
-    """The histogram of one tensor. What is small waits until there is more of it: each call costs more than it counts."""
+    """The histogram of one tensor. What is small waits until there is more of it: calls cost more than counting."""
 
     def __init__(self, name: str) -> None:
         self.name, self.histogram = name, Histogram()
