@@ -96,25 +96,31 @@ class _Counter:
     def __init__(self, name: str) -> None:
         self.name, self.histogram = name, Histogram()
         self._waiting: list[Array] = []
+        self._ends: list[tuple[np.generic, np.generic]] = []  # the least and the largest of each
 
     def add(self, value: Array) -> int:
-        """Count a sample, now or at the next ``flush``; returns the bytes that wait for it."""
+        """Count a sample, now or at the next ``flush``; returns the bytes that wait for it.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        ends = value.min(), value.max()
+        _check_finite(self.name, *ends)
         if self._waiting and (value.size, value.dtype) != (self._waiting[0].size, self._waiting[0].dtype):
             self.flush()
         self._waiting.append(value.reshape(-1))
+        self._ends.append(ends)
         if value.size > SMALL:
             self.flush()
         return value.nbytes if self._waiting else 0
 
     def flush(self) -> None:
-        """Raises:
-        DataError: a value is not finite.
-        """
+        """Count what waits."""
         if self._waiting:
             rows = np.stack(self._waiting) if len(self._waiting) > 1 else self._waiting[0][None]
+            lows, highs = np.array(self._ends).T
             self._waiting.clear()
-            lows, highs = rows.min(1), rows.max(1)
-            _check_finite(self.name, lows.min(), highs.max())
+            self._ends.clear()
             self.histogram.add_samples(rows, lows, highs)
 
 

@@ -95,14 +95,6 @@ def test_samples_that_waited_for_each_other_are_counted_as_one_after_the_other(c
     assert together.counts.tolist() == one_by_one.counts.tolist()
 
 
-def test_a_value_that_is_not_finite_is_found_though_it_waited():
-    counter = calibration._Counter("x")
-    for value in (1.0, np.nan, 2.0):
-        counter.add(np.array([value], np.float32))
-    with pytest.raises(DataError, match="'x' is not finite"):
-        counter.flush()
-
-
 @given(CHUNKS)
 def test_low_and_high_are_exact_and_hold_zero(chunks):
     histogram = filled(chunks)
