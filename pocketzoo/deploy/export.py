@@ -157,7 +157,7 @@ def _into_bundle(
     float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
     name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-    with updating(bundle, force=force) as draft:
+    with updating(bundle, force=force, progress=progress) as draft:
         names = [name] if files else []
         if files:
             draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)

@@ -225,7 +225,7 @@ def _save(
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out, force=force, work=work) as draft:
+    with writing(out, force=force, work=work, progress=progress) as draft:
         save_model(
             draft,
             model,
