@@ -85,8 +85,8 @@ def _measured(manifest: Manifest) -> list[str]:
         name = f"{row.precision} for {row.target}" if row.target else row.precision
         facts = [] if row.metric is None else [f"{row.metric.name} {row.metric.value:.4g}"]
         if row is not runs[-1][0]:
-            facts += [f"agreement {row.agreement:.3f}"] * (row.agreement is not None)
-            facts += [f"SQNR {row.sqnr:.1f} dB"] * (row.sqnr is not None)
+            facts += [] if row.agreement is None else [f"agreement {row.agreement:.3f}"]
+            facts += [] if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB"]
         if facts:
             samples = f"{row.samples} {'random ' * row.on_random_samples}samples"
             of = f" of {row.measured.data}" * (not row.on_random_samples) if row.measured else ""

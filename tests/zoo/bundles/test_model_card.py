@@ -101,6 +101,14 @@ def test_measurements_say_what_they_are_of(measurements, said):
     assert shown((*measurements, *later)) == (said or shown(later)), "what is random replaces nothing"
 
 
+def test_what_no_measurement_says_is_left_out():
+    first, second = rows(RANDOM)
+    bare = [replace(second, agreement=agreement, sqnr=None) for agreement in (None, 0.5)]
+    card = model_card(replace(MANIFEST, measurements=(first, *bare)))
+    said = [line for line in card.splitlines() if line.startswith("- measured")]
+    assert said == ["- measured: int8 for cpu: agreement 0.500, on 64 random samples"]
+
+
 def test_what_does_not_apply_is_left_out():
     card = model_card(replace(MANIFEST, steps=(), metrics={}, model=replace(MANIFEST.model, cut="")))
     assert "compressed" not in card
