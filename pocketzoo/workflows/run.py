@@ -22,6 +22,7 @@ from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import MalformedError, read_json
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.reports.report import report
@@ -91,6 +92,7 @@ def planned_sections(
         yield name, to_plain(asked)
 
 
+@survives_exit
 def run(
     recipe: RunRecipe,
     out: str | Path,
