@@ -230,7 +230,7 @@ def compress(
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
-    from pocketzoo.zoo.bundles.bundle import check_place
+    from pocketzoo.zoo.bundles.work_folder import check_place
 
     if out is not None and not dry_run:
         check_place(out, force=force)  # before a .onnx file is read

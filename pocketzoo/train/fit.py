@@ -20,11 +20,11 @@ from pocketzoo.train.distributed.process_group import joined
 from pocketzoo.train.model_for_data import Asked, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
-from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.metric_value import key_of
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
-from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Registry
@@ -116,12 +116,12 @@ def fit(
                 "skip_bad needs a single process when the backbone is fine-tuned or images are augmented",
                 "remove the unreadable images first",
             )
-        place: Path | None = None
+        work: Path | None = None
         sources = plugin_sources(resolver.registry, asked.entry, resolver.entry("head", ref.head))
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad, [*sources, parts.backbone, parts.head])
             findings = examine(task.read, parts.processor, progress, whole=windowed)
-            place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
+            work = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force))
         history, scores = Transfer(
             model,
             parts,
@@ -134,7 +134,7 @@ def fit(
             code=[*sources, parts.backbone],
             skipped=skipped if skip_bad else None,
             world=world,
-            place=place,
+            place=None if work is None else work / SNAPSHOT,
             log=None if log is None else Path(log),
             shard=shard,
             progress=world.heard(progress),
@@ -171,7 +171,17 @@ def fit(
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
             _save(
-                Path(out), force, model.cpu(), ref, parts, origin, metrics, dataset.labels, resolver.registry, progress
+                Path(out),
+                force,
+                work,
+                model.cpu(),
+                ref,
+                parts,
+                origin,
+                metrics,
+                dataset.labels,
+                resolver.registry,
+                progress,
             )
         world.wait()
     return read_bundle(Path(out))
@@ -199,13 +209,14 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
+    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
     return read_bundle(out)
 
 
 def _save(
     out: Path,
     force: bool,
+    work: Path | None,
     model: nn.Module,
     ref: ModelRef,
     parts: Parts,
@@ -216,7 +227,7 @@ def _save(
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out, force=force) as draft:
+    with writing(out, force=force, work=work) as draft:
         save_model(
             draft,
             model,

@@ -19,9 +19,9 @@ from pocketzoo.deploy.export import export
 from pocketzoo.reports.report import report
 from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import bench
-from pocketzoo.zoo.bundles.bundle import check_place
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.bundles.measurement import Measurement
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.compressor import Step
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.load_data import load_data

@@ -50,7 +50,7 @@ class Checkpoints:
         Raises:
             BundleError: something is there since the run began, and is not to be replaced.
         """
-        put_bundle(folder, self.out, force=self.force)
+        put_bundle(folder, self.out, force=self.force, work=self.folder)
         return read_bundle(self.out)
 
 

@@ -28,11 +28,12 @@ from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, size_of
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bill_of_materials import packages
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.bundles.measurement import measured_now
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry

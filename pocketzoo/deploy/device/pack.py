@@ -11,8 +11,9 @@ from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
-from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import needed_files
 from pocketzoo.zoo.models.open_model import open_model

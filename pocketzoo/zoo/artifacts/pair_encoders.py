@@ -13,9 +13,10 @@ from pocketzoo.core.names import RULE, as_file_name, is_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.artifacts.dual import SIMILARITY
-from pocketzoo.zoo.bundles.bundle import Bundle, check_place, graph_name, read_bundle, source_file_name, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
 from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, MODEL, SINGLE, Manifest, ModelRef
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config
