@@ -276,7 +276,9 @@ def _samples(
     processor = processor_of(bundle, resolver.registry)
     # Weights are fitted on texts one by one: padding says nothing about them.
     size = 1 if precision == "fp8" and split == "train" and processor.lengths is not None else 32
-    rows = load_data(data, reads=bundle.manifest.processor, registry=resolver.registry).split(split)
+    rows = load_data(
+        data, reads=bundle.manifest.processor, fitted=bundle.manifest.data_columns, registry=resolver.registry
+    ).split(split)
     return Batches(rows, processor, size=size)
 
 

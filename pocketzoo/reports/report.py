@@ -88,7 +88,8 @@ def _answering(
     registry = resolver.registry
 
     def answers(bundle: Bundle) -> Answers:
-        reading = reading_of(need_task(bundle.manifest, registry))
+        manifest = bundle.manifest
+        reading = {**reading_of(need_task(manifest, registry)), "fitted": manifest.data_columns}
         known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry, progress=progress)
         return measure_confusion(bundle, known, skip_bad=skip_bad, registry=registry, progress=progress)
 

@@ -17,7 +17,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.distributed.process_group import joined
-from pocketzoo.train.model_for_data import Asked, asked_for, task_of
+from pocketzoo.train.model_for_data import Asked, ModelForData, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
@@ -27,6 +27,7 @@ from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
@@ -151,6 +152,7 @@ def fit(
                 f"{split}_{key_of(metric.name)}": [results[metric.name].low, results[metric.name].high]
                 for split, results in scores.items()
             }
+            skipped.names.update(task.read.skipped)
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)
@@ -160,7 +162,7 @@ def fit(
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
                 "findings": to_plain(findings),
-                **({"skipped": sorted(skipped.names)} if skipped.names else {}),
+                **({"skipped": skipped.listed()} if skipped.names else {}),
             }
             better = 1.0 if metric.higher_is_better else -1.0
             origin["training"] = {
@@ -179,7 +181,7 @@ def fit(
                 parts,
                 origin,
                 metrics,
-                dataset.labels,
+                task,
                 resolver.registry,
                 progress,
             )
@@ -209,7 +211,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
+    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, None, resolver.registry, progress)
     return read_bundle(out)
 
 
@@ -222,7 +224,7 @@ def _save(
     parts: Parts,
     origin: dict[str, Any],
     metrics: Mapping[str, Any],
-    labels: tuple[str, ...],
+    task: ModelForData | None,
     registry: Registry,
     progress: Progress,
 ) -> None:
@@ -233,7 +235,8 @@ def _save(
             model,
             ref,
             name=out.name,
-            labels=labels,
+            labels=() if task is None else task.dataset.labels,
+            data_columns=(None if task is None else task.read.read) or NO_COLUMNS,
             answers=answer_facts(parts.head, parts.backbone.input, registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,

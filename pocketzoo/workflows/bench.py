@@ -105,6 +105,7 @@ def bench(
             **reading_of(task),
             skipped=skipped,
             reads=first.processor,
+            fitted=first.data_columns,
             registry=resolver.registry,
             progress=progress,
         )

@@ -79,7 +79,8 @@ def predict(
 
 def _samples(runtime: Runtime, file: str | Path, progress: Progress) -> list[GivenSample]:
     registry = runtime.registry or default_registry()
-    return samples_of(file, runtime.processor, suffixes(registry, runtime.bundle.manifest.processor), progress)
+    manifest = runtime.bundle.manifest
+    return samples_of(file, runtime.processor, suffixes(registry, manifest.processor), progress, manifest.data_columns)
 
 
 def _predict_together(runtime: Runtime, batch: Sequence[GivenSample], top: int, progress: Progress) -> list[Prediction]:

@@ -284,6 +284,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     manifest = replace(
         draft.manifest,
         name=name,
+        data_columns=source.data_columns,
         task=answers.task,
         tag=answers.tag,
         task_provider=answers.provider,
