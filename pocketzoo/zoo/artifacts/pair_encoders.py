@@ -11,6 +11,7 @@ from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.names import RULE, as_file_name, is_name
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.artifacts.dual import SIMILARITY
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
@@ -23,6 +24,7 @@ from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def pair_encoders(
     models: Mapping[str, str | Path],
     out: str | Path,

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.core.files import reading_errors
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
@@ -30,6 +31,7 @@ from pocketzoo.zoo.data.target_kinds import of_kind
 NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a table may name after its question mark
 
 
+@survives_exit
 def load_data(
     reference: str | Path | Dataset,
     *,
