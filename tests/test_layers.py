@@ -84,6 +84,7 @@ COMMANDS_SEE = (
     "pocketzoo.core.optional",
     "pocketzoo.core.renamed",
     "pocketzoo.core.telemetry",
+    "pocketzoo.core.untrusted.exits",
     "pocketzoo.core.untrusted.shown",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",

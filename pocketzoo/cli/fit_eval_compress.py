@@ -27,6 +27,8 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 from pocketzoo.cli.training_options import model_options, training_options
 from pocketzoo.core.errors import RejectedError
 
+SHOWN = 5  # names of samples that were skipped; all of them are in --json
+
 
 @click.command()
 @model_options
@@ -133,13 +135,19 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
-            *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
+            *([["skipped", _skipped(scores)]] if scores["skipped"] else []),
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
+
+
+def _skipped(scores: dict[str, Any]) -> str:
+    """How many samples, and the first of them by name."""
+    names = scores["skipped_samples"]
+    return f"{len(names)}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:

@@ -15,8 +15,9 @@ from pocketzoo.core.errors import HeadMismatchError, RecipeError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.distributed.process_group import joined
-from pocketzoo.train.model_for_data import Asked, asked_for, task_of
+from pocketzoo.train.model_for_data import Asked, ModelForData, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
@@ -26,6 +27,7 @@ from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
@@ -38,6 +40,7 @@ from pocketzoo.zoo.models.save import save_model
 SNAPSHOT = "training.safetensors"
 
 
+@survives_exit
 def fit(
     backbone: str,
     out: str | Path,
@@ -149,6 +152,7 @@ def fit(
                 f"{split}_{key_of(metric.name)}": [results[metric.name].low, results[metric.name].high]
                 for split, results in scores.items()
             }
+            skipped.names.update(task.read.skipped)
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)
@@ -158,7 +162,7 @@ def fit(
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
                 "findings": to_plain(findings),
-                **({"skipped": sorted(skipped.names)} if skipped.names else {}),
+                **({"skipped": skipped.listed()} if skipped.names else {}),
             }
             better = 1.0 if metric.higher_is_better else -1.0
             origin["training"] = {
@@ -177,7 +181,7 @@ def fit(
                 parts,
                 origin,
                 metrics,
-                dataset.labels,
+                task,
                 resolver.registry,
                 progress,
             )
@@ -207,7 +211,7 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
+    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, None, resolver.registry, progress)
     return read_bundle(out)
 
 
@@ -220,18 +224,19 @@ def _save(
     parts: Parts,
     origin: dict[str, Any],
     metrics: Mapping[str, Any],
-    labels: tuple[str, ...],
+    task: ModelForData | None,
     registry: Registry,
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out, force=force, work=work) as draft:
+    with writing(out, force=force, work=work, progress=progress) as draft:
         save_model(
             draft,
             model,
             ref,
             name=out.name,
-            labels=labels,
+            labels=() if task is None else task.dataset.labels,
+            data_columns=(None if task is None else task.read.read) or NO_COLUMNS,
             answers=answer_facts(parts.head, parts.backbone.input, registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,

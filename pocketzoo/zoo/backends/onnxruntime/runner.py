@@ -116,11 +116,16 @@ class OnnxRunner:
         return outputs
 
     def _infer_into(self, session: Any, inputs: Arrays, out: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        count = next((inputs[t.name].shape[t.batch] for t in self._signature.inputs if t.batch is not None), 0)
         for name, array in out.items():
-            dtype = self._signature.output(name).dtype
-            if not array.flags.c_contiguous or not array.flags.writeable or dtype != array.dtype:
+            tensor = self._signature.output(name)
+            shape = tuple(count if axis == tensor.batch and count else size for axis, size in enumerate(tensor.shape))
+            fits = len(shape) == array.ndim and all(
+                isinstance(size, str) or size == own for size, own in zip(shape, array.shape, strict=True)
+            )
+            if not array.flags.c_contiguous or not array.flags.writeable or tensor.dtype != array.dtype or not fits:
                 raise DataError(
-                    f"out, {array.dtype} of {array.shape}, is not one contiguous array of {dtype}",
+                    f"out, {array.dtype} of {array.shape}, is not one contiguous array of {tensor.dtype}, {shape}",
                     "make it with numpy.empty",
                 )
         binding = session.io_binding()
