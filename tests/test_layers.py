@@ -85,6 +85,7 @@ COMMANDS_SEE = (
     "pocketzoo.core.reading.environment",
     "pocketzoo.core.renamed",
     "pocketzoo.core.telemetry",
+    "pocketzoo.core.untrusted.exits",
     "pocketzoo.core.untrusted.shown",
     "pocketzoo.core.version",
     "pocketzoo.train.agents.settings",

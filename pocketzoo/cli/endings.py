@@ -19,7 +19,6 @@ import click
 from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.core.errors import (
     MemoryShortError,
-    PluginError,
     PocketzooError,
     ProcessLostError,
     RejectedError,
@@ -28,6 +27,7 @@ from pocketzoo.core.errors import (
 )
 from pocketzoo.core.optional import EXTRAS, missing
 from pocketzoo.core.reading.environment import wrong_variable
+from pocketzoo.core.untrusted.exits import exit_of_plugin
 from pocketzoo.core.untrusted.shown import shown
 
 DONE, CANNOT, WRONG_USE = 0, PocketzooError.exit_code, click.UsageError.exit_code
@@ -57,11 +57,8 @@ def endings() -> Iterator[None]:
         try:
             yield
         except SystemExit as error:
-            if (module := _ended_by(error)) is not None:
-                raise PluginError(
-                    f"{module} ended the program with {str(error.code)[:200]!r}, which no plugin may",
-                    "see pocketzoo plugins; leave it out with POCKETZOO_PLUGINS, or tell its author",
-                ) from error
+            if (broken := exit_of_plugin(error)) is not None:
+                raise broken from error
             _flush()
             raise
         _flush()
@@ -114,15 +111,6 @@ def explain(error: BaseException) -> PocketzooError | None:
     if type(error).__name__ == "PanicException":  # of pyo3, which every such library has its own of
         return PocketzooError(f"a library failed: {error}", "the file it read is damaged; give another")
     return None
-
-
-def _ended_by(error: SystemExit) -> str | None:
-    """The module that called ``sys.exit``, where it is none of ours: a script of its author's, or argparse in it."""
-    trace, module = error.__traceback__, ""
-    while trace is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        trace = trace.tb_next
-    return None if module.partition(".")[0] in ("pocketzoo", "click") else module
 
 
 def show_error(error: PocketzooError) -> None:

@@ -28,6 +28,8 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 from pocketzoo.cli.training_options import model_options, training_options
 from pocketzoo.core.errors import DataError, RejectedError
 
+SHOWN = 5  # names of samples that were skipped; all of them are in --json
+
 
 @click.command()
 @model_options
@@ -134,13 +136,19 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
-            *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
+            *([["skipped", _skipped(scores)]] if scores["skipped"] else []),
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
+
+
+def _skipped(scores: dict[str, Any]) -> str:
+    """How many samples, and the first of them by name."""
+    names = scores["skipped_samples"]
+    return f"{len(names)}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:
@@ -229,7 +237,7 @@ def compress(
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
-    from pocketzoo.zoo.bundles.bundle import check_place
+    from pocketzoo.zoo.bundles.work_folder import check_place
 
     if out is not None and not dry_run:
         check_place(out, force=force)  # before a .onnx file is read

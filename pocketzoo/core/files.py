@@ -166,6 +166,17 @@ def try_lock(handle: int) -> bool:
     return lock_descriptor(handle, blocking=False)
 
 
+def lock_holder(file: os.stat_result) -> int:
+    """The process that holds a lock on a file or folder; 0 where none does here, or the system does not say."""
+    place = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return 0
+    fields = [line.split() for line in lines if "->" not in line]  # with an arrow: who waits for one
+    return next((int(each[4]) for each in fields if each[5:6] == [place] and each[4].isdecimal()), 0)
+
+
 def collect_temporaries(folder: Path) -> list[Path]:
     """Remove what writers that were killed left in ``folder``, and return it. What is locked is left alone, by whoever
     else writes there now; so is what cannot be removed."""

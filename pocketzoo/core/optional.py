@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +82,16 @@ def not_installed(module: str, *, extra: str | None = None) -> MissingDependency
     return MissingDependencyError(
         f"this needs the package {module!r}, which is not installed", f"pip install {package}"
     )
+
+
+def version_of_first(*distributions: str) -> str:
+    """The version of the first of these distributions that is installed, unimported; "" where none is."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return ""
 
 
 @cache  # a spec is the same each time it is declared

@@ -109,7 +109,7 @@ def _answered(batches: Batches, runner: OnnxRunner, task: ModelTask, metric: Any
         part = list(range(start, min(start + batches.size, batches.samples)))
         for x, _ in batches.of([part]):
             if bad is not None and bad.names:
-                part = [i for i in part if str(batches.split.samples[i]) not in bad.names]
+                part = [i for i in part if batches.split.called(i) not in bad.names]
             targets = batches.split.targets[part]
             answers = task.answers(runner.infer(x), x)
             metric.update(answers, targets)

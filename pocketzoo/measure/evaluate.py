@@ -7,6 +7,7 @@ from typing import Any
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -16,6 +17,7 @@ from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.findings import too_long
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.target_kinds import labels_of, naming_hint
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
 from pocketzoo.zoo.tasks.model_facts import model_facts
@@ -24,6 +26,7 @@ from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 
 
+@survives_exit
 def evaluate(
     model: str | Path,
     *,
@@ -56,6 +59,7 @@ def evaluate(
         **reading_of(task),
         skipped=skipped,
         reads=manifest.processor,
+        fitted=manifest.data_columns,
         registry=resolver.registry,
         progress=progress,
     )
@@ -68,11 +72,14 @@ def evaluate(
     if batches.split.targets is None:
         metric.need()
         raise DataError(
-            f"{dataset.name} has no targets for {task.spec.name}"
+            f"{labels_of(dataset)} has no targets for {task.spec.name}"
             + (f" with the model's labels ({', '.join(manifest.labels[:5])}, ...)" if manifest.labels else ""),
-            "name the class folders as the model's labels; see pocketzoo info"
-            if manifest.labels
-            else "give an .npz with y, or a .csv",
+            naming_hint(
+                dataset,
+                "name the class folders as the model's labels; see pocketzoo info"
+                if manifest.labels
+                else "give an .npz with y, or a .csv",
+            ),
         )
     if task.spec.examples is None and (cut := too_long([batches.split], processor)):
         progress.say(f"{cut} texts are longer than the model accepts and are truncated")
@@ -84,6 +91,7 @@ def evaluate(
             samples += len(y)
     if not samples:
         raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
+    left = Skipped({*dataset.skipped, *(skipped.names if skipped is not None else ())})
     results = metric.result()
     task.headline(results)
     return {
@@ -91,7 +99,8 @@ def evaluate(
         "graph": bundle.graph(target).name,
         "data": dataset.name,
         "split": "test",
-        "skipped": 0 if skipped is None else len(skipped.names),
+        "skipped": len(left.names),
+        **({"skipped_samples": left.listed()} if left.names else {}),
         "samples": samples,
         "metric": task.metric.name,
         **({"unit": task.metric.unit} if task.metric.unit not in ("", "number") else {}),

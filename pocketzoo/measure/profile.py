@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError
+from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.artifacts.driver import End
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
@@ -104,6 +105,7 @@ def total(nodes: Sequence[Node]) -> float:
     return sum(node.ms for node in nodes)
 
 
+@survives_exit
 def profile(
     model: str | Path,
     *,
@@ -206,6 +208,8 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
             begin = clock()
             try:
                 session.run(None, dict(x))
+            except PocketzooError:
+                raise
             except Exception as error:  # onnxruntime's own exceptions share no base but Exception
                 raise BundleError(
                     f"{path.name} does not run on random samples: {error}", "measure it on samples: bench --data D"

@@ -73,6 +73,7 @@ def pocketzoo_tasks() -> list[TaskSpec]:
             settings=("balanced", "label_smoothing"),
             targets="tags",
             reader=lazily("pocketzoo.zoo.data.tagged_words", "read_conll"),
+            lenient_reader=lazily("pocketzoo.zoo.data.tagged_words", "read_conll_leniently"),
             align=lazily("pocketzoo.zoo.data.tagged_words", "on_tokens"),
             former=("token-logits",),
         ),

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pocketzoo.core.reading.documents import read_json
 from pocketzoo.train.sources import ONE, Features, Kept, Samples, Source, features_of
 from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.specs import FeatureSpec
-from pocketzoo.zoo.data.batches import Batches, skipped_name
+from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.modules.features import FeatureChoice
 
 ROOM = 8e9  # bytes that all kept features may take; POCKETZOO_FEATURES sets another number
@@ -69,8 +70,10 @@ def features(
     place = home() / "features" / key[:32]
     if caching() and (cached := _read(place, batches)) is not None:
         return cached
+    # With a note of its own: what was skipped of another split may have the same name.
+    own = batches if batches.skipped is None else replace(batches, skipped=Skipped())
     try:
-        _write(place, backbone, batches, choice, what, progress.track(batches, label, len(batches)))
+        _write(place, backbone, own, choice, what, progress.track(own, label, len(own)))
     except (StorageError, _NoRoom) as error:
         progress.say(f"features are not cached: {message_of(error)}")
         return Samples(batches, backbone, choice)
@@ -121,7 +124,7 @@ def _write(
         if not targets:
             raise DataError(f"{what} is empty", "give each class at least five samples")
         np.save(folder / TARGETS, np.concatenate(targets))
-        skipped = sorted(batches.skipped.names) if batches.skipped is not None else []
+        skipped = batches.skipped.listed() if batches.skipped is not None else []
         values = {name: {"type": kind, "shape": shape, "axis": axes[name]} for name, (kind, shape) in shapes.items()}
         (folder / FACTS).write_text(json.dumps({"values": values, "lengths": lengths, "skipped": skipped}))
 
@@ -163,8 +166,8 @@ def _read(place: Path, batches: Batches) -> Features | None:
     rows: Sequence[int] = ()
     if batches.skipped is not None:
         batches.skipped.names.update(facts["skipped"])
-        left, samples = set(facts["skipped"]), batches.split.samples
-        rows = [i for i in range(batches.samples) if skipped_name(samples[i]) not in left] if left else ()
+        left = set(facts["skipped"])
+        rows = [i for i in range(batches.samples) if batches.split.called(i) not in left] if left else ()
     return Features(parts, targets, batches, rows)
 
 

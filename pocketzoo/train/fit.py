@@ -15,17 +15,19 @@ from pocketzoo.core.errors import HeadMismatchError, RecipeError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.distributed.process_group import joined
-from pocketzoo.train.model_for_data import Asked, asked_for, task_of
+from pocketzoo.train.model_for_data import Asked, ModelForData, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
 from pocketzoo.train.transfer_learning import Transfer
-from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.metric_value import key_of
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
-from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.head_task import answer_facts
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
@@ -38,6 +40,7 @@ from pocketzoo.zoo.models.save import save_model
 SNAPSHOT = "training.safetensors"
 
 
+@survives_exit
 def fit(
     backbone: str,
     out: str | Path,
@@ -114,12 +117,12 @@ def fit(
                 "skip_bad needs a single process when the backbone is fine-tuned or images are augmented",
                 "remove the unreadable images first",
             )
-        place: Path | None = None
+        work: Path | None = None
         sources = plugin_sources(resolver.registry, asked.entry, resolver.entry("head", ref.head))
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad, [*sources, parts.backbone, parts.head])
             findings = examine(task.read, parts.processor, progress, whole=windowed)
-            place = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force)) / SNAPSHOT
+            work = stack.enter_context(unfinished(Path(out), key, progress, _left, force=force))
         history, scores = Transfer(
             model,
             parts,
@@ -132,7 +135,7 @@ def fit(
             code=[*sources, parts.backbone],
             skipped=skipped if skip_bad else None,
             world=world,
-            place=place,
+            place=None if work is None else work / SNAPSHOT,
             log=None if log is None else Path(log),
             shard=shard,
             progress=world.heard(progress),
@@ -149,6 +152,7 @@ def fit(
                 f"{split}_{key_of(metric.name)}": [results[metric.name].low, results[metric.name].high]
                 for split, results in scores.items()
             }
+            skipped.names.update(task.read.skipped)
             if skipped.names:
                 metrics["skipped"] = len(skipped.names)
             origin = provenance(asked.entry)
@@ -158,7 +162,7 @@ def fit(
                 "sha256": digest,
                 "samples": {name: len(dataset.split(name)) for name in SPLITS},
                 "findings": to_plain(findings),
-                **({"skipped": sorted(skipped.names)} if skipped.names else {}),
+                **({"skipped": skipped.listed()} if skipped.names else {}),
             }
             better = 1.0 if metric.higher_is_better else -1.0
             origin["training"] = {
@@ -169,7 +173,17 @@ def fit(
                 **({"stopped": history.stopped} if history.stopped else {}),
             }
             _save(
-                Path(out), force, model.cpu(), ref, parts, origin, metrics, dataset.labels, resolver.registry, progress
+                Path(out),
+                force,
+                work,
+                model.cpu(),
+                ref,
+                parts,
+                origin,
+                metrics,
+                task,
+                resolver.registry,
+                progress,
             )
         world.wait()
     return read_bundle(Path(out))
@@ -197,30 +211,32 @@ def _attach(asked: Asked, out: Path, data: object, force: bool, resolver: Resolv
     ref = replace(ref, outputs=channels(parts.features), head_options=options)
     model = build(ref, resolver)
     load_pretrained(model, ref, resolver)
-    _save(out, force, model.eval(), ref, parts, provenance(asked.entry), {}, (), resolver.registry, progress)
+    _save(out, force, None, model.eval(), ref, parts, provenance(asked.entry), {}, None, resolver.registry, progress)
     return read_bundle(out)
 
 
 def _save(
     out: Path,
     force: bool,
+    work: Path | None,
     model: nn.Module,
     ref: ModelRef,
     parts: Parts,
     origin: dict[str, Any],
     metrics: Mapping[str, Any],
-    labels: tuple[str, ...],
+    task: ModelForData | None,
     registry: Registry,
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out, force=force) as draft:
+    with writing(out, force=force, work=work, progress=progress) as draft:
         save_model(
             draft,
             model,
             ref,
             name=out.name,
-            labels=labels,
+            labels=() if task is None else task.dataset.labels,
+            data_columns=(None if task is None else task.read.read) or NO_COLUMNS,
             answers=answer_facts(parts.head, parts.backbone.input, registry),
             license=parts.backbone.license,
             input_spec=parts.backbone.input,

@@ -28,10 +28,11 @@ from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import fitted_config, open_config
 from pocketzoo.zoo.data.processors.table_columns import moments
+from pocketzoo.zoo.data.target_kinds import naming_hint
 from pocketzoo.zoo.models.build import Model, build, load_pretrained
 from pocketzoo.zoo.models.heads import build_head, configured, heads_that_fit, plain_options
 from pocketzoo.zoo.models.resolver import Parts, Resolver
-from pocketzoo.zoo.tasks.open_task import ModelTask, task_of_head
+from pocketzoo.zoo.tasks.open_task import ModelTask, reading_of, task_of_head
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,10 @@ def task_of(
     training = _checked_training(parts, ref, task, config, resolver)  # before data is read
     if data is None:
         raise DataError(f"head {ref.head!r} needs training data", "give it by --data")
-    kind, reader = task.spec.targets, task.spec.reader
     dataset = load_data(
         data,
         seed=config.seed,
-        targets=kind,
-        reader=reader,
+        **reading_of(task),
         skipped=skipped,
         reads=parts.backbone.input,
         missing=bool(config.missing),
@@ -265,6 +264,7 @@ def _check_splits(data: Dataset) -> None:
     for name in SPLITS:
         split = data.split(name)
         if split.targets is None:
-            raise DataError(f"the {name} split of {data.name} has no targets", "give some for each split")
+            hint = naming_hint(data, "give some for each split")
+            raise DataError(f"the {name} split of {data.name} has no targets", hint)
         if not len(split):
             raise DataError(f"the {name} split of {data.name} is empty", "give each class at least five samples")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pocketzoo.core.errors import PocketzooError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.reading.documents import parse_json
+from pocketzoo.core.reading.tensor_files import read_tensor_file
 from pocketzoo.core.renamed import keywords_renamed
 
 if TYPE_CHECKING:
@@ -125,17 +126,16 @@ def read_snapshot(place: Path, key: str) -> Snapshot | None:
     if not place.is_file():
         return None
     try:
-        with safe_open(str(place), "pt") as file:
-            metadata = file.metadata()
-            facts = parse_json(metadata["state"])
-            if facts.pop("key") != key:
-                return None
-            parts: dict[str, dict[str, Tensor]] = {part: {} for part in metadata["parts"].split()}
-            for name in file.keys():  # noqa: SIM118 - it is not a mapping
-                part, _, rest = name.partition("/")
-                parts[part][rest] = file.get_tensor(name)
-            return _as_named_now(Snapshot(facts, parts))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError):
+        file = read_tensor_file(place)
+        facts = parse_json(file.texts["state"])
+        if facts.pop("key") != key:
+            return None
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in file.texts["parts"].split()}
+        for name, tensor in file.tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        return _as_named_now(Snapshot(facts, parts))
+    except (PocketzooError, KeyError, TypeError, ValueError, OSError):
         return None
 
 

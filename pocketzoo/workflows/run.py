@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,11 @@ from pocketzoo.compress.pipeline.acceptance import worse
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.recipe import SECTIONS, AgentSection, CompressSection, RunRecipe, read_steps
 from pocketzoo.compress.pipeline.settings import CompressSettings, Limits
-from pocketzoo.core.errors import BundleError, MissingDependencyError, RecipeError, RejectedError, message_of
-from pocketzoo.core.files import collect_temporaries, put_folder, replacing_file, replacing_folder
+from pocketzoo.core.errors import MissingDependencyError, RecipeError, RejectedError
 from pocketzoo.core.keys import cache_key
-from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.core.reading.documents import MalformedError, read_json
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.reports.report import report
@@ -34,10 +30,12 @@ from pocketzoo.workflows.generate import Written, generate
 from pocketzoo.workflows.play import Played, play
 from pocketzoo.workflows.predict import Prediction, predict
 from pocketzoo.workflows.run_recipe import parameters
-from pocketzoo.zoo.bundles.bundle import check_place, read_bundle
+from pocketzoo.workflows.run_state import RunState
+from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Registry
@@ -49,8 +47,6 @@ from pocketzoo.zoo.models.resolver import Resolver
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of, task_of_head
 
-STATE = "run.json"  # which sections have begun, which are finished, and what they were asked for
-BEGUN = "begun "
 MODELS = {"agent": "fitted", "fit": "fitted", "compress": "small"}  # the sections that write bundles, in order
 
 
@@ -91,6 +87,7 @@ def planned_sections(
         yield name, to_plain(asked)
 
 
+@survives_exit
 def run(
     recipe: RunRecipe,
     out: str | Path,
@@ -114,10 +111,7 @@ def run(
     resolver = Resolver.of(registry)
     list(planned_sections(recipe, resolver))
     out = Path(out)
-    check_folder_name(out, "a run")
-    collect_temporaries(out)
-    if out.exists() and not (out / STATE).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise BundleError(f"{out} exists and was not written by a recipe run", "choose another place with -o")
+    state = RunState(out)
     dataset = data or recipe.data
     if not dataset and recipe.generate is not None and recipe.own_data:
         dataset = from_arrays("prompts", (), list(recipe.generate.prompts), None, recipe.seed)
@@ -128,7 +122,7 @@ def run(
         reading = reading_of(_task_of(recipe, resolver))
         given = {**reading, "skipped": skipped, "registry": resolver.registry, "progress": progress}
         dataset = load_data(dataset, seed=recipe.seed, **given)
-    return _Runner(recipe, out, dataset or None, force, resolver, progress).run()
+    return _Runner(recipe, state, dataset or None, force, resolver, progress).run()
 
 
 def _task_of(recipe: RunRecipe, resolver: Resolver) -> ModelTask | None:
@@ -171,9 +165,15 @@ def _texts(value: Any) -> Iterator[str]:
 
 class _Runner:
     def __init__(
-        self, recipe: RunRecipe, out: Path, data: Dataset | None, force: bool, resolver: Resolver, progress: Progress
+        self,
+        recipe: RunRecipe,
+        state: RunState,
+        data: Dataset | None,
+        force: bool,
+        resolver: Resolver,
+        progress: Progress,
     ) -> None:
-        self.recipe, self.out, self.data = recipe, out, data
+        self.recipe, self.state, self.out, self.data = recipe, state, state.out, data
         self.common: dict[str, Any] = {"registry": resolver, "progress": progress}
         self.resolver, self.say = resolver, progress.say
         digest = "" if data is None else data.digest()
@@ -183,7 +183,6 @@ class _Runner:
         for name in MODELS:
             if (section := getattr(recipe, name)) is not None:
                 self.keys[name] = key = cache_key("section", before=key, section=to_plain(section))
-        self.state = _state(out / STATE)
         self.force = force
         self.results = RunResults()
 
@@ -197,7 +196,7 @@ class _Runner:
         for name in self.keys:
             if not self._is_finished(name):
                 check_place(self.out / MODELS[name], force=self._may_replace(name))
-        self._note()
+        self.state.write()
         model: str | Path = recipe.backbone
         models: list[str | Path] = [model]
         if recipe.agent is not None or recipe.fit is not None:
@@ -307,44 +306,17 @@ class _Runner:
         return False
 
     def _is_finished(self, name: str) -> bool:
-        return self.state.get(name) == self.keys[name] and (self.out / MODELS[name]).exists()
+        return self.state.has_finished(name, self.keys[name]) and (self.out / MODELS[name]).exists()
 
     def _may_replace(self, name: str) -> bool:
         """Whether a section may replace a finished bundle: told so, now or by the run it continues with."""
-        return self.force or self.state.get(BEGUN + name) == self.keys[name]
+        return self.force or self.state.has_begun(name, self.keys[name])
 
     def _begin(self, name: str) -> bool:
-        """Note that a section begins, for what is to continue with it after a kill; whether it may replace a bundle.
-
-        What was finished there is not the same any more once a new one lies in its place, noted or not.
-        """
+        """Note that a section begins; whether it may replace a bundle."""
         force = self._may_replace(name)
-        self.state.pop(name, None)
-        self.state[BEGUN + name] = self.keys[name]
-        self._note()
+        self.state.begin(name, self.keys[name])
         return force
 
     def _finish(self, name: str) -> None:
-        self.state[name] = self.keys[name]
-        self._note()
-
-    def _note(self) -> None:
-        if not self.out.exists():  # its folder appears as one of a run, and is never anything else
-            with replacing_folder(self.out, partial(put_folder, replace=False)) as folder:
-                (folder / STATE).write_text(json.dumps(self.state))
-            return
-        with replacing_file(self.out / STATE) as temporary:
-            temporary.write_text(json.dumps(self.state))
-
-
-def _state(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    try:
-        state = read_json(path)
-        if isinstance(state, dict) and all(isinstance(value, str) for value in state.values()):
-            return state
-        reason = "it is not a table of texts"
-    except MalformedError as error:
-        reason = message_of(error)
-    raise BundleError(f"{path} is damaged: {reason}", "give another -o, or remove it to begin anew with --force")
+        self.state.finish(name, self.keys[name])

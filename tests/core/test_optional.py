@@ -6,11 +6,12 @@ from fractions import Fraction
 from importlib.metadata import metadata
 from pathlib import Path
 
+import numpy
 import pytest
 
 import pocketzoo
 from pocketzoo.core.errors import MissingDependencyError
-from pocketzoo.core.optional import lazily, not_installed, require
+from pocketzoo.core.optional import lazily, not_installed, require, version_of_first
 
 
 @pytest.mark.parametrize("name", ["json", "importlib.metadata", "PIL.Image", "sklearn.datasets"])
@@ -80,3 +81,8 @@ def test_what_is_named_is_imported_when_it_is_called():
     absent = lazily("pocketzoo.nowhere", "Thing")  # nothing happens yet
     with pytest.raises(ModuleNotFoundError, match=r"pocketzoo\.nowhere"):
         absent()
+
+
+def test_the_version_is_of_the_first_that_is_installed():
+    assert version_of_first("no-such-distribution", "numpy", "click") == numpy.__version__
+    assert version_of_first("no-such-distribution") == version_of_first() == ""

@@ -15,6 +15,7 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 
 import campaign  # noqa: E402
 import campaign_fuzz  # noqa: E402
+import campaign_kills  # noqa: E402
 import campaign_readers  # noqa: E402
 import page_campaign  # noqa: E402
 
@@ -34,7 +35,21 @@ def test_shards_of_one_commit_add_up(tmp_path):
         "b": {"fuzz": {"shards": 1, "findings": 1, "lock": 5, "csv": 2}},
     }
     page = page_campaign.render({"shards": shards})
-    assert "2 shards, 2 minutes, 14 tried, 1 findings." in page
+    assert "1 shard, 1 minutes, 7 tried, 1 findings." in page, "of the newest commit all"
+    assert "| a | fuzz | 2 | 14 | 1 |" in page, "of others the sums"
+
+
+def test_the_page_begins_with_the_sums_over_kinds():
+    other = {"kind": "kills", "tried": {"kill: sign": 30, "kill: fit": 10, "full disks": 2}, "findings": []}
+    lines = page_campaign.render({"shards": [ENTRY, {**ENTRY, **other}]}).splitlines()
+    rows = ["| fuzz | 1 | 0 | 7 | 1 |", "| kills | 1 | 40 | 2 | 0 |", "| together | 2 | 40 | 9 | 1 |"]
+    at = lines.index(rows[0])
+    assert lines[at : at + 3] == rows
+    assert at < min(lines.index(f"### {kind}") for kind in ("fuzz", "kills"))
+
+
+def test_each_kind_is_described():
+    assert not [kind for kind in campaign.KINDS if len(page_campaign.KINDS.get(kind, "")) < 40]
 
 
 def test_the_page_is_what_the_file_says():
@@ -82,6 +97,42 @@ def test_a_reader_that_fails_is_found(tmp_path, monkeypatch):
     assert any("the process ended with -6" in line for line in shard.findings), shard.findings
     assert not any("DataError" in line for line in shard.findings)
     assert issubclass(DataError, Exception)
+
+
+OLD, NEW = {"files": {"a": "1"}, "manifest": "x"}, {"files": {"a": "2", "b": "3"}, "manifest": "y"}
+
+
+@pytest.mark.parametrize(
+    ("now", "finding"),
+    [
+        ({"B": OLD}, ""),
+        ({"B": NEW}, ""),
+        ({"B": {**NEW, "manifest": "of another time"}, "x.html": "a file"}, ""),
+        ({"B": {"files": {"a": "2"}, "manifest": "z"}}, "torn"),
+        ({"B": {"files": {"a": "4", "b": "3"}, "manifest": "z"}}, "torn"),
+        ({"B": OLD, "C": NEW}, "torn"),
+        ({}, "lost"),
+        (campaign_kills.ChildError("B/a is damaged"), "torn"),
+    ],
+)
+def test_a_kill_that_tears_or_loses_a_bundle_is_found(now, finding, tmp_path, monkeypatch):
+    def asked(_):
+        if isinstance(now, Exception):
+            raise now
+        return now
+
+    worker = campaign_kills.Worker(0, tmp_path, tmp_path, random.Random(0))
+    worker.before, worker.usual = {"B": OLD}, {"sign": campaign_kills.Usual(None, {"B": NEW})}
+    monkeypatch.setattr(campaign_kills, "asked", asked)
+    worker.is_whole("sign", "at once", tmp_path)
+    assert [line.split(":")[0] for line in worker.findings] == [finding] * bool(finding)
+
+
+@pytest.mark.slow
+def test_commands_die_and_nothing_is_found(tmp_path):
+    shard = campaign_kills.run(0, 0.0, tmp_path, "export to")
+    assert shard.findings == []
+    assert any(what.startswith("kill: export to") for what in shard.tried), shard.tried
 
 
 @pytest.mark.slow

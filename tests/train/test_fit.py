@@ -429,12 +429,22 @@ def test_arrays_of_another_shape_are_refused(registry, tmp_path, refused):
         fit("tinynet", tmp_path / "x", data=load_data(tmp_path / "x.npz"), registry=registry)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops(registry, tmp_path, refused, bad):
+@pytest.mark.parametrize(
+    ("bad", "says"), [(math.nan, "non-finite"), (math.inf, "non-finite"), (255.0, "from 0 to 255; the model expects")]
+)
+def test_arrays_that_predict_refuses_are_refused(registry, tmp_path, refused, bad, says):
     data = from_arrays("bad", ("a", "b"), np.zeros((20, 1, 28, 28), np.float32), np.arange(20) % 2)
     data.split("train").samples[3] = bad
-    with refused(DataError, "not finite", hint="learning rate"):
+    with refused(DataError, says):
         fit("tinynet", tmp_path / "x", data=data, epochs=2, registry=registry)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number_stops(registry, tmp_path, refused):
+    x = np.random.default_rng(0).normal(size=(20, 1, 28, 28)).astype(np.float32)
+    data = from_arrays("noise", ("a", "b"), x, np.arange(20) % 2)
+    with refused(DataError, "not finite", hint="learning rate"):
+        fit("tinynet", tmp_path / "x", data=data, epochs=5, learning_rate=1e30, registry=registry)
     assert list(tmp_path.iterdir()) == []
 
 

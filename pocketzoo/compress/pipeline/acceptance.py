@@ -11,6 +11,7 @@ from onnx import GraphProto, ModelProto
 
 from pocketzoo.compress.pipeline.graph_scores import SLACK, Score
 from pocketzoo.core.errors import RejectedError
+from pocketzoo.core.reading.tensor_files import read_arrays
 from pocketzoo.zoo.bundles.step_record import Cause, Rejection, StepReport
 
 if TYPE_CHECKING:
@@ -137,11 +138,9 @@ def same_graph(a: ModelProto, b: ModelProto) -> bool:
 
 def same_module(before: Manifest, after: Manifest, tensors: tuple[Path, Path]) -> bool:
     """Whether a module has kept its sizes and every number of its weights: ``tensors`` are both safetensors files."""
-    from safetensors.numpy import load_file
-
     if (before.parameters, before.macs) != (after.parameters, after.macs):
         return False
-    old, new = map(load_file, tensors)
+    old, new = map(read_arrays, tensors)
     return old.keys() == new.keys() and all(np.array_equal(old[name], new[name], equal_nan=True) for name in old)
 
 

@@ -21,17 +21,19 @@ from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.measure_graphs import candidates, measure
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, size_of
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import find_gpu
 from pocketzoo.zoo.bundles.bill_of_materials import packages
-from pocketzoo.zoo.bundles.bundle import Bundle, Draft, check_place, graph_name, updating
+from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, updating
 from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
 from pocketzoo.zoo.bundles.measurement import measured_now
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.bundles.step_record import Change, StepRecord, StepReport
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, ModuleCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 SECONDS = 0.2  # that each row is timed for
 
 
+@survives_exit
 def compress(
     model: str | Path,
     out: str | Path,
@@ -281,6 +284,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     manifest = replace(
         draft.manifest,
         name=name,
+        data_columns=source.data_columns,
         task=answers.task,
         tag=answers.tag,
         task_provider=answers.provider,

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.core.keys import cache_key
+from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.drivers import artifact_of
@@ -83,10 +83,10 @@ class Job:
         return self.targets[0]
 
     @property
-    def skipped(self) -> frozenset[str]:
-        """Names of samples that could not be read, once they were."""
-        skipped = self.samples.batches.skipped
-        return frozenset() if skipped is None else frozenset(skipped.names)
+    def skipped(self) -> Skipped:
+        """The samples that could not be read, once they were: by the reader, or of what was read of a split."""
+        noted = [batches.skipped for batches in (self.samples.batches, self.validation, self.tests)]
+        return Skipped({*self.dataset.skipped, *(name for each in noted if each is not None for name in each.names)})
 
     @property
     def graph_step(self) -> tuple[GraphCompressor[Any, Any], Any] | None:
@@ -158,12 +158,14 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """The data, for the record."""
+        batches, skipped = self.samples.batches, self.skipped
         return {
             "data": self.dataset.name,
             "seed": self.dataset.seed,
             "sha256": self.digest,
-            "samples": self.samples.batches.samples - len(self.skipped),
-            "skipped": len(self.skipped),
+            "samples": batches.samples - (0 if batches.skipped is None else len(batches.skipped.names)),
+            "skipped": len(skipped.names),
+            **({"skipped_samples": skipped.listed()} if skipped.names else {}),
         }
 
     @cached_property
@@ -184,7 +186,7 @@ class Job:
             "data": [self.digest, self.dataset.seed],
             "settings": settings,
             "sources": self.sources,
-            "versions": [platform.python_version(), *map(_version, VERSIONS)],
+            "versions": [platform.python_version(), *map(version_of_first, VERSIONS)],
         }
         return cache_key("compression", **facts)
 
@@ -214,11 +216,12 @@ def prepare(
         **reading_of(task),
         skipped=rows,
         reads=source.manifest.processor,
+        fitted=source.manifest.data_columns,
         registry=known,
         progress=progress,
     )
     if rows is not None and rows.names:
-        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {min(rows.names)}")
+        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {rows.listed()[0]}")
     processor = processor_of(source, known)
     facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
@@ -310,10 +313,3 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> Non
     if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
         done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
         raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

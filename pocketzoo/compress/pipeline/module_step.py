@@ -86,6 +86,7 @@ def apply_to_module(
         manifest.model,
         name=manifest.name,
         labels=manifest.labels,
+        data_columns=manifest.data_columns,
         answers=job.answers,
         license=manifest.license,
         input_spec=manifest.processor,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from pocketzoo.core.errors import in_a_line
+from pocketzoo.core.optional import version_of_first
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.open_backend import Backends, Way, backends, install, is_installed, version_of, why_not
 from pocketzoo.zoo.catalog.backend import BackendSpec, Check
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -25,6 +26,7 @@ _PACKAGES = (
 )
 
 
+@survives_exit
 def doctor(registry: Registry | None = None) -> list[Check]:
     """Check this environment: packages, and each back end with its runtimes.
 
@@ -46,12 +48,8 @@ def doctor(registry: Registry | None = None) -> list[Check]:
 def _package(module: str, distributions: tuple[str, ...], extra: str, purpose: str) -> Check:
     if find_spec(module) is None:
         return Check(module, False, f"not installed (for: {purpose})", f"pip install 'pocketzoo[{extra}]'")
-    for name in distributions:
-        try:
-            return Check(module, True, f"{version(name)} (for: {purpose})")
-        except PackageNotFoundError:
-            continue
-    return Check(module, True, f"unknown version (for: {purpose})")
+    said = version_of_first(*distributions) or "unknown version"
+    return Check(module, True, f"{said} (for: {purpose})")
 
 
 def _backend(spec: BackendSpec, known: Backends) -> Check:

@@ -24,14 +24,15 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import AgentConfig, agent_settings
 from pocketzoo.train.optimizer_step import OptimizerStep
 from pocketzoo.train.snapshot import Part, SnapshotFile
-from pocketzoo.zoo.bundles.bundle import Bundle, check_place, read_bundle, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
-from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
 from pocketzoo.zoo.catalog.head_task import answer_facts, head_task
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
@@ -44,6 +45,7 @@ SNAPSHOT = "agent.safetensors"
 STATES = 2_048  # that are written to calibrate on
 
 
+@survives_exit
 def fit_agent(
     environment: str,
     out: str | Path,
@@ -106,7 +108,7 @@ def fit_agent(
         progress.say(f"mean return over {config.episodes} evaluation episodes: {test:.1f}")
         if states is not None:  # before the bundle: once that is there the run is finished
             _write_states(Path(states), agent.replay, config.seed)
-        _save(Path(out), force, agent, ref, parts, test, resolver.registry)
+        _save(Path(out), force, folder, agent, ref, parts, test, resolver.registry)
     return read_bundle(Path(out))
 
 
@@ -257,7 +259,9 @@ def _left(folder: Path) -> str:
     return "what was learned" if (folder / SNAPSHOT).is_file() else ""
 
 
-def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, test: float, registry: Registry) -> None:
+def _save(
+    out: Path, force: bool, work: Path, agent: Agent, ref: ModelRef, parts: Parts, test: float, registry: Registry
+) -> None:
     career = agent.career
     training = {
         **to_plain(agent.config),
@@ -265,7 +269,7 @@ def _save(out: Path, force: bool, agent: Agent, ref: ModelRef, parts: Parts, tes
         "best_step": career.best_step,
         "stopped": career.ended,
     }
-    with writing(out, force=force) as draft:
+    with writing(out, force=force, work=work) as draft:
         save_model(
             draft,
             agent.best.eval(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pocketzoo.core.errors import (
     nearest,
 )
 from pocketzoo.core.names import RULE, is_name
+from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.backend import METHODS, Backend, BackendSpec, Runner, RuntimeSpec
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
@@ -238,12 +238,7 @@ def install(spec: BackendSpec) -> str:
 
 def version_of(spec: BackendSpec) -> str:
     """The version of its package; "" where nobody knows."""
-    for name in (*spec.distributions, spec.package.partition("[")[0]):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return ""
+    return version_of_first(*spec.distributions, spec.package.partition("[")[0])
 
 
 def _unusable(name: str, known: Backends) -> PluginError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pocketzoo.core.files import sha256
+from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.bundles.bundle import SOURCE_PREFIX, Bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST
@@ -21,13 +21,8 @@ PACKAGES = (
 
 def packages() -> dict[str, str]:
     """The versions that are at work in this process, Python's first."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    found = {"python": platform.python_version()} | {name: version_of_first(name) for name in PACKAGES}
+    return {name: version for name, version in found.items() if version}
 
 
 def bill_of_materials(bundle: Bundle) -> dict[str, Any]:

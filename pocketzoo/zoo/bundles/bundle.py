@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
-from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, reading_errors, replacing_folder, sha256
-from pocketzoo.core.names import RULE, check_folder_name, is_name
+from pocketzoo.core.files import disk_errors, put_folder, reading_errors, replacing_folder, sha256
+from pocketzoo.core.names import RULE, is_name
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import read_json
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.renamed import warn_renamed
@@ -24,6 +25,7 @@ from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.bundle_lock import changing, check_unsigned, check_writable
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
+from pocketzoo.zoo.bundles.work_folder import check_place, collect_leftovers, note_delivery
 from pocketzoo.zoo.graphs.safety import check_graph
 
 
@@ -126,7 +128,7 @@ def read_bundle(path: str | Path) -> Bundle:
         StorageError: a file may not be read.
     """
     path = Path(path)
-    collect_temporaries(Path(os.path.realpath(path)).parent)
+    collect_leftovers(path)
     while True:
         before = _identity(path)
         try:
@@ -184,10 +186,13 @@ def _manifest_at(path: Path) -> Manifest:
 
 
 @contextmanager
-def writing(path: Path, *, force: bool = True) -> Iterator[Draft]:
+def writing(
+    path: Path, *, force: bool = True, work: Path | None = None, progress: Progress = SILENT
+) -> Iterator[Draft]:
     """Write a bundle: put files into ``draft.folder``, set ``draft.manifest``; it appears whole, or not at all.
 
     ``force`` replaces a bundle that is there. What a user asked to be written there is not to, unless told so.
+    ``work`` is the work folder of the run that writes it, which ends by that.
 
     Raises:
         BundleError: ``path`` exists and is something else than a bundle, or is one that is not to be replaced.
@@ -195,35 +200,25 @@ def writing(path: Path, *, force: bool = True) -> Iterator[Draft]:
     """
     path = path.absolute()
     check_place(path, force=force)
-    with replacing_folder(path, partial(put_bundle, force=force)) as folder:
+    with replacing_folder(path, partial(put_bundle, force=force, work=work, progress=progress)) as folder:
         draft = Draft(folder)
         yield draft
         _seal(draft)
     draft.path = path
 
 
-def check_place(path: Path, *, force: bool) -> None:
-    """Raises:
-    BundleError: a bundle must not be written to ``path``: it is something else, or without ``force`` a bundle.
-    ExportError: it is called as if it were a file.
-    """
-    if os.path.isfile(path / MANIFEST):
-        if not force:
-            raise BundleError(f"{path} is already a finished bundle", "give another -o, or --force to replace it")
-        return
-    check_folder_name(path, "a bundle")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
-
-
-def put_bundle(folder: Path, path: Path, *, force: bool) -> None:
+def put_bundle(folder: Path, path: Path, *, force: bool, work: Path | None = None, progress: Progress = SILENT) -> None:
     """Move a finished bundle to ``path`` in one step; one that was there, perhaps since the run began, to ``folder``.
 
     Raises:
         BundleError: it must not be written to ``path``; see ``check_place``. Both are as they were.
     """
     check_place(path, force=force)
-    with changing(path) if (path / MANIFEST).is_file() else nullcontext():  # who changes it finishes first
+    if work is not None:
+        note_delivery(work, folder)
+    with (
+        changing(path, progress=progress) if (path / MANIFEST).is_file() else nullcontext()
+    ):  # who changes it finishes first
         try:
             put_folder(folder, path, replace=force)
         except FileExistsError:  # since the line before
@@ -232,7 +227,9 @@ def put_bundle(folder: Path, path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def updating(bundle: Bundle, path: Path | None = None, *, force: bool = False) -> Iterator[Draft]:
+def updating(
+    bundle: Bundle, path: Path | None = None, *, force: bool = False, progress: Progress = SILENT
+) -> Iterator[Draft]:
     """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead.
 
     The draft is of the bundle as it lies there now, which other processes may have added to since ``bundle`` was
@@ -245,12 +242,12 @@ def updating(bundle: Bundle, path: Path | None = None, *, force: bool = False) -
         StorageError: it is read-only, or the disk refused.
     """
     if path is not None:
-        with writing(path) as draft:
+        with writing(path, progress=progress) as draft:
             _copy(bundle, draft)
             yield draft
         return
     place = Path(os.path.realpath(bundle.path))
-    with changing(place):
+    with changing(place, progress=progress):
         current = _current(bundle)
         check_unsigned(place, force=force)
         check_writable(place)

@@ -13,6 +13,7 @@ from pocketzoo.zoo.bundles.early_format_2 import converted
 from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.bundles.step_record import Rejection, StepRecord
 from pocketzoo.zoo.catalog.described import Described, spec_of
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
 from pocketzoo.zoo.catalog.specs import GenerationSpec
@@ -63,6 +64,7 @@ class Manifest:
     model: ModelRef
     processor: Described  # how samples become the model's inputs
     labels: tuple[str, ...]
+    data_columns: DataColumns = NO_COLUMNS  # of the table that it was fitted to: those of other tables are the same
     license: str
     parameters: int  # of the module, batch norm included
     macs: int  # multiply-accumulates for one sample

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pocketzoo.core.errors import MissingPluginError, RecipeError, UnknownNameError, guarded
+from pocketzoo.core.optional import version_of_first
+from pocketzoo.core.reading.tensor_files import read_arrays
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.compressor import Compressor
@@ -50,27 +51,19 @@ def saved_plan(bundle: Bundle, step: StepRecord, compressor: Compressor, graph: 
     """
     tensors = None
     if file := step.tensors.get(graph):
-        from safetensors.numpy import load_file  # most plans have no tensors
-
-        tensors = load_file(bundle.file(file))
+        tensors = read_arrays(bundle.file(file))
     try:
         return compressor.read_plan(step.graphs[graph] if graph else step.plan, tensors, step.plan_version)
     except RecipeError as error:
         name, _, written = step.provider.partition(" ")
-        if not written or _installed(name) == written:
+        installed = version_of_first(name) or "of unknown version"
+        if not written or installed == written:
             raise
-        here = f"{name} {_installed(name)}"
+        here = f"{name} {installed}"
         raise MissingPluginError(
             f"the plan of step {step.compressor!r} is {step.provider}'s, and {here} does not read it: {error.message}",
             how_to_install(step.provider),
         ) from error
-
-
-def _installed(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "of unknown version"
 
 
 def of_plugin(compressor: Compressor, owner: str) -> Compressor:

@@ -1,21 +1,70 @@
-"""Work folder of an unfinished run, next to its output: locked, and tied to one command."""
+"""Where a bundle is written, and the work folder of an unfinished run next to it: locked, and tied to one command."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.core.errors import BusyError, PocketzooError, StorageError, TrainingError
-from pocketzoo.core.files import disk_errors, place_errors, replacing_file
+from pocketzoo.core.errors import BundleError, BusyError, PocketzooError, StorageError, TrainingError
+from pocketzoo.core.files import TEMPORARY, collect_temporaries, disk_errors, place_errors, replacing_file, sha256
+from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import Progress
-from pocketzoo.zoo.bundles.bundle import check_place
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.hub.locked_files import try_lock
 
 LOCK, KEY = "lock", "key"
+DELIVERED = "delivered"  # sha256 of the manifest of what a run made: noted before that is moved to its place
+
+
+def check_place(path: Path, *, force: bool) -> None:
+    """Raises:
+    BundleError: a bundle must not be written to ``path``: it is something else, or without ``force`` a bundle.
+    ExportError: it is called as if it were a file.
+    """
+    if os.path.isfile(path / MANIFEST):
+        collect_leftovers(path)
+        if not force:
+            raise BundleError(f"{path} is already a finished bundle", "give another -o, or --force to replace it")
+        return
+    check_folder_name(path, "a bundle")
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
+
+
+def work_folder(out: Path) -> Path:
+    """Where a run that writes ``out`` keeps what it can resume from."""
+    return out.with_name(f".{out.name}.run")
+
+
+def note_delivery(work: Path, bundle: Path) -> None:
+    """Say in a work folder that its run ends with ``bundle``, which is about to be moved to its place."""
+    (work / DELIVERED).write_text(sha256(bundle / MANIFEST))
+
+
+def collect_leftovers(path: Path) -> None:
+    """Remove what was left next to a bundle by those that were killed: temporaries, and the work folder of a run that
+    had put the bundle there, and so has nothing to resume."""
+    path = Path(os.path.realpath(path))
+    collect_temporaries(path.parent)
+    work = work_folder(path)
+    if not (work / DELIVERED).is_file():
+        return
+    with contextlib.suppress(OSError), (work / LOCK).open("ab") as file:
+        locked = try_lock(file) and os.path.samestat(os.fstat(file.fileno()), os.stat(work / LOCK))
+        if locked and (work / DELIVERED).read_text() == sha256(path / MANIFEST):
+            _remove(work)
+
+
+def _remove(work: Path) -> None:
+    """Remove a work folder whose lock is held: under the name of a temporary, so that a kill leaves one of those."""
+    place = Path(tempfile.mkdtemp(prefix=f"{work.name}.", suffix=TEMPORARY, dir=work.parent))
+    os.replace(work, place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager
@@ -34,7 +83,7 @@ def unfinished(
     """
     out = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
     check_place(out, force=force)
-    folder = out.with_name(f".{out.name}.run")
+    folder = work_folder(out)
     with disk_errors(folder), _alone(folder, out):
         if _key(folder) != key:
             if clear(folder, keep=(LOCK,)):
@@ -49,11 +98,12 @@ def unfinished(
                 not force and (out / MANIFEST).is_file()
             )  # meanwhile, by something else: told to replace it, we go on
             if (mistaken and not taken) or not left(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    _remove(folder)
             else:
                 progress.say(f"{left(folder)} is kept: the same command resumes from there")
             raise
-        shutil.rmtree(folder)
+        _remove(folder)
 
 
 def clear(folder: Path, keep: tuple[str, ...] = ()) -> bool:

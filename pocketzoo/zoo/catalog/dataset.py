@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.keys import digest_of
+from pocketzoo.zoo.catalog.processor_configs import DataColumns
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -43,6 +44,7 @@ class Split:
     # processor reads: files, mappings of fields, arrays by the names of a model's inputs.
     samples: Sequence[ImageLike] | Sequence[str] | Sequence[Mapping[str, Any]] | npt.NDArray[Any]
     targets: Targets | None = None
+    places: Sequence[str] = ()  # of each sample, where it has no name of its own: "line 2 of reviews.csv"
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -56,7 +58,16 @@ class Split:
             samples = samples.take(rows)
         else:
             samples = [samples[i] for i in rows]
-        return Split(samples, None if self.targets is None else self.targets[rows])
+        places = [self.places[i] for i in rows] if len(self.places) else ()
+        return Split(samples, None if self.targets is None else self.targets[rows], places)
+
+    def called(self, row: int) -> str:
+        """What a sample is called in errors, and where it is left out: its files, or where it stands in one."""
+        if len(self.places):
+            return self.places[row]
+        if isinstance(self.samples, LazyImages):
+            return self.samples.called(row)
+        return " and ".join(map(str, files_of(self.samples[row]))) or f"sample {row} of {len(self)}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,9 @@ class Dataset:
     splits: Mapping[SplitName, Split]
     seed: int | None = 0  # of the division into splits; None where the data came divided
     columns: tuple[str, ...] = ()  # of samples that are rows of numbers: what each number is, where that is known
+    read: DataColumns | None = None  # of a table: which of its columns samples and targets are
+    header: tuple[str, ...] = ()  # of a table: all its columns
+    skipped: tuple[str, ...] = ()  # samples that its reader left out since they cannot be read, by name
 
     def split(self, name: SplitName) -> Split:
         """A split; a data set that came as one piece is that piece under every name."""

@@ -1,4 +1,4 @@
-"""Configs of the processors that ship, besides images and texts: tables, named arrays, several kinds at once."""
+"""Configs of the processors that ship, besides images and texts (tables, named arrays, mixtures); columns of data."""
 
 from __future__ import annotations
 
@@ -65,3 +65,14 @@ class MappingSpec:
             raise RecipeError(
                 "a mapping needs one field or more", "give each the config of a processor, such as an InputSpec"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataColumns:
+    """Which columns of a table a data set is of; a bundle keeps those that its model was fitted to."""
+
+    text: str = ""  # of texts, or images; "" where samples are rows of numbers
+    labels: tuple[str, ...] = ()  # of labels or targets
+
+
+NO_COLUMNS = DataColumns()  # of what is no table

@@ -209,6 +209,9 @@ class TaskSpec:
     targets: TargetKind = "classes"
     # Of data in a form of its own; None for what is not that. Splits that it leaves out are divided off by the seed.
     reader: Callable[[Path], Dataset | None] | None = None
+    # The same where samples that cannot be read are to be left out (--skip-bad), which ``Dataset.skipped`` then names.
+    # None: there the reader's first error is one too.
+    lenient_reader: Callable[[Path], Dataset | None] | None = None
     # Targets put where the model's processor puts what they are of: the tags of words on tokens. Samples stay.
     align: Callable[[Dataset, ModelFacts], Dataset] | None = None
     # What is learned from and scored on, where that is not the samples themselves: windows of the tokens of texts.

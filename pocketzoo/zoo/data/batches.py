@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, Sp
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
+DIGITS = frozenset("0123456789")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
 P = TypeVar("P")
 R = TypeVar("R")
@@ -30,6 +32,16 @@ class Skipped:
     """What a reader left out, because it could not be read and the user said to continue."""
 
     names: set[str] = field(default_factory=set)  # a file that is read again is not counted again
+
+    def listed(self) -> list[str]:
+        """The names, those with numbers in the order of these."""
+        return sorted(self.names, key=lambda name: [_ranked(part) for part in re.split("([0-9]+)", name)])
+
+
+def _ranked(part: str) -> tuple[int, str]:
+    """Of a number its length before its digits: int() reads no more than some thousand of them."""
+    digits = part.lstrip("0")
+    return (len(digits), digits) if part[:1] in DIGITS and part else (-1, part)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,10 @@ class Batches:
                 )
             arrays = processor(samples)
         except DataError:
-            if self.skipped is None or texts:  # all samples are of another kind, so that none of them is skipped
+            if texts:  # all samples are of another kind, so that none of them is skipped
+                raise
+            if self.skipped is None:
+                self._name(processor, rows)
                 raise
             rows = [i for i in rows if self._is_readable(processor, i)]
             if not rows:
@@ -92,24 +107,25 @@ class Batches:
             arrays = processor([self.split.samples[i] for i in rows])
         return arrays, None if self.split.targets is None else self.split.targets[rows]
 
+    def _name(self, processor: Processor, rows: Sequence[int]) -> None:
+        """Raise the error of the first of these samples that cannot be read alone, with its place in front of it."""
+        for row in rows if len(self.split.places) else ():
+            try:
+                processor([self.split.samples[row]])
+            except DataError as error:
+                raise DataError(f"{self.split.called(row)}: {error.message}", error.hint) from error
+
     def _is_readable(self, processor: Processor, row: int) -> bool:
         """Whether a sample is; one that is not is noted. Of an array all rows are alike, so that one is an error."""
-        samples, sample = self.split.samples, None
+        samples = self.split.samples
         try:
-            sample = samples[row]
-            processor([sample])
+            processor([samples[row]])
         except DataError:
             if self.skipped is None or isinstance(samples, np.ndarray):
                 raise
-            lazy = samples.called(row) if isinstance(samples, LazyImages) else ""
-            self.skipped.names.add(skipped_name(sample) or lazy or f"sample {row} of {len(samples)}")
+            self.skipped.names.add(self.split.called(row))
             return False
         return True
-
-
-def skipped_name(sample: Any) -> str:
-    """What a sample of files is called where it is left out."""
-    return " and ".join(map(str, files_of(sample)))
 
 
 def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_count() or 1) -> Iterator[R]:

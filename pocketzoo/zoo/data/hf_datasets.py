@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from pocketzoo.core.errors import BadReferenceError, DataError, message_of
 from pocketzoo.core.files import home
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
+from pocketzoo.zoo.catalog.processor_configs import DataColumns
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
 from pocketzoo.zoo.data.saved_datasets import check_inside, stored_file
 from pocketzoo.zoo.data.table_files import FIX
-from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns, target_of
+from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns, targets_of
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
 EXTRA = "datasets"
@@ -51,7 +52,7 @@ def read_saved(path: Path, columns: Columns, seed: int, targets: TargetKind, ski
         saved = library.load_from_disk(str(path))
     except Exception as error:  # pyarrow, json and the library raise what they like for a damaged file
         raise DataError(f"cannot read the data set in {path}: {_line(error)}", "save it again") from error
-    return _dataset(path.name, str(path), saved, columns, seed, targets, skipped, (path.resolve(),))
+    return dataset_of(path.name, str(path), saved, columns, seed, targets, skipped, (path.resolve(),))
 
 
 def read_repository(
@@ -87,7 +88,7 @@ def read_repository(
     hub = os.environ.get("HF_HUB_CACHE") or Path(library.config.HF_CACHE_HOME) / "hub"
     kept = (home() / "datasets", Path(hub))
     roots = tuple(folder.resolve() for folder in kept)  # where the library puts what it downloads
-    return _dataset(name, reference, downloaded, columns, seed, targets, skipped, roots)
+    return dataset_of(name, reference, downloaded, columns, seed, targets, skipped, roots)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class _Column(LazyImages):
         return _Column(self.table.select(rows), self.name, self.where, self.roots, self.numbers[rows])
 
 
-def _dataset(
+def dataset_of(
     name: str,
     where: str,
     source: Any,
@@ -147,6 +148,11 @@ def _dataset(
     skipped: Skipped | None,
     roots: tuple[Path, ...],
 ) -> Dataset:
+    """Tables of the library by split, or one, as a data set; ``where`` is what it is called in errors.
+
+    Raises:
+        DataError: it has no such columns, or a row lacks a value.
+    """
     pieces: dict[str, Any] = dict(source) if isinstance(source, dict) else {"train": source}
     pieces = {split: _undecoded(piece) for split, piece in pieces.items()}
     if not pieces:
@@ -166,63 +172,90 @@ def _dataset(
     if tables["train"].targets is not None:  # a competition keeps the classes of its test split to itself
         tables = {split: table for split, table in tables.items() if table.targets is not None}
     everything = [target for table in tables.values() for target in table.targets or ()]
-    labels, read = classes(where, everything or None, targets, tables["train"].labels)
+    everywhere = [place for split, table in tables.items() for place in _places(f"{where} ({split})", table)]
+    labels, known_targets = classes(where, everything or None, targets, tables["train"].labels, everywhere)
     splits: dict[SplitName, Split] = {}
     start = 0
     for split, table in tables.items():
         end = start + len(table.samples)
-        splits[split] = Split(table.samples, None if read is None else read[start:end])
+        its_targets = None if known_targets is None else known_targets[start:end]
+        splits[split] = Split(table.samples, its_targets, everywhere[start:end] if table.places else ())
         start = end
+    first = tables["train"]
+    read = DataColumns(text=first.text, labels=first.labels)
+    facts: dict[str, Any] = {"seed": seed, "columns": first.columns, "read": read, "header": first.header}
     if len(splits) == 1:
-        return Dataset(name, labels, divided(splits["train"], seed), seed, tables["train"].columns)
-    return Dataset(name, labels, completed(splits, seed), seed, tables["train"].columns)
+        return Dataset(name, labels, divided(splits["train"], seed), **facts)
+    return Dataset(name, labels, completed(splits, seed), **facts)
 
 
 def _table(
     name: str, piece: Any, columns: Columns, targets: TargetKind, skipped: Skipped | None, roots: tuple[Path, ...]
 ) -> Table:
     library = require("datasets", extra=EXTRA)
-    features = piece.features
-    images = next((c for c, feature in features.items() if isinstance(feature, library.Image)), None)
+    header = tuple(piece.column_names)
     tagged = targets == "tags"  # a class of each word
-    kinds = {c: _each(feature) if tagged else feature for c, feature in features.items()}
-    if columns.label is None:
-        named = next((c for c, kind in kinds.items() if isinstance(kind, library.ClassLabel)), None)
-        columns = replace(columns, label=named)
-    label = next(iter(label_columns(name, piece.column_names, columns.label, TAGS if tagged else LABEL)), None)
-    if images is not None and columns.text is None:
-        kind: TargetKind = "arrays" if isinstance(kinds.get(label or ""), library.ClassLabel) else targets
-        rows, known = _labeled(name, None if label is None else list(piece[label]), label or "", kind, skipped)
+    kinds = {c: _each(feature) if tagged else feature for c, feature in piece.features.items()}
+    names = {c: kind.names for c, kind in kinds.items() if isinstance(kind, library.ClassLabel)}
+    if columns.label is None and not set(columns.fitted.labels) & set(header):
+        columns = replace(columns, label=next(iter(names), None))
+    labels = label_columns(name, header, columns.label, TAGS if tagged else LABEL, columns.fitted.labels)
+    names = {c: names[c] for c in labels if c in names}
+    targets = "classes" if targets == "numbers" and names else targets
+    if images := _images(piece, columns, library):
+        cells = list(zip(*([_named(cell, names.get(c)) for cell in piece[c]] for c in labels), strict=True))
+        rows, known = _labeled(name, cells, labels, targets, skipped)
         column = _Column(piece.select_columns([images]), images, name, roots, np.arange(len(piece)))
-        table = Table(column if rows is None else column.take(rows), known)
-    else:
-        table = choose(name, piece.column_names, piece, columns, skipped, targets=targets)
-    feature = None if label is None else kinds[label]
-    if table.targets is not None and isinstance(feature, library.ClassLabel):
-        if tagged:
-            return Table(table.samples, [[feature.names[int(tag)] for tag in row] for row in table.targets])
-        if any(target is None or target < 0 for target in table.targets):
-            return Table(table.samples)
-        return Table(table.samples, [feature.names[target] for target in table.targets])
-    return table
+        return Table(column if rows is None else column.take(rows), known, labels, (), (), images, header)
+    if not names:
+        return choose(name, header, piece, columns, skipped, targets=targets)
+    named = [{**row, **{c: _named(row[c], names[c]) for c in names}} for row in piece]
+    if all(row[c] is None for row in named for c in names):
+        columns = replace(columns, targets=False)
+    return choose(name, header, named, columns, skipped, targets=targets)
+
+
+def _images(piece: Any, columns: Columns, library: Any) -> str:
+    """The column of images that is read; "" where it is one of texts, or numbers."""
+    found = [c for c, feature in piece.features.items() if isinstance(feature, library.Image)]
+    if columns.text is not None or not columns.images:
+        return columns.text if columns.text is not None and columns.text in found else ""
+    return columns.fitted.text if columns.fitted.text in found else next(iter(found), "")
+
+
+def _named(cell: Any, names: Sequence[str] | None) -> Any:
+    """A class, or each of several, by its name; None where it has none, as -1 says."""
+    if names is None or cell is None:
+        return cell
+    if isinstance(cell, list):
+        return [_named(each, names) for each in cell]
+    return names[cell] if 0 <= cell < len(names) else None
 
 
 def _labeled(
-    name: str, targets: list[Any] | None, label: str, kind: TargetKind, skipped: Skipped | None
+    name: str, cells: Sequence[Sequence[Any]], labels: Sequence[str], kind: TargetKind, skipped: Skipped | None
 ) -> tuple[npt.NDArray[np.int64] | None, list[Any] | None]:
-    """The rows of images that have a label (None: all), and those labels. None has one where none is known."""
-    if targets is None or all(target is None or target == -1 for target in targets):
-        return None, targets
+    """The rows of images that have all labels (None: all rows), and those labels; None where no row has one."""
+    if all(cell is None for row in cells for cell in row):
+        return None, None
     rows, known = [], []
-    for row, target in enumerate(targets):
+    for number, row in enumerate(cells):
         try:
-            known.append(target_of(None if kind == "arrays" and target == -1 else target, label, kind))
-            rows.append(row)
+            target = targets_of(row, labels, kind)
         except ValueError as error:
             if skipped is None:
-                raise DataError(f"row {row + 1} of {name} {message_of(error)}", FIX) from error
-            skipped.names.add(f"row {row + 1} of {name}")
+                raise DataError(f"row {number + 1} of {name} {message_of(error)}", FIX) from error
+            skipped.names.add(f"row {number + 1} of {name}")
+            continue
+        rows.append(number)
+        known.append(target if len(labels) > 1 else target[0])
     return np.array(rows, np.int64), known
+
+
+def _places(name: str, table: Table) -> list[str]:
+    if isinstance(table.samples, LazyImages):
+        return [table.samples.called(row) for row in range(len(table.samples))]
+    return [f"{place} of {name}" for place in table.places]
 
 
 def _each(feature: Any) -> Any:

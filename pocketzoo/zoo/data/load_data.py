@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ from urllib.parse import parse_qsl, urlencode
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.core.files import reading_errors
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
-from pocketzoo.zoo.data.hf_datasets import is_saved, read_repository, read_saved
+from pocketzoo.zoo.data.hf_datasets import dataset_of, is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.parquet_images import with_features
 from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
 from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, read_table
@@ -28,14 +31,17 @@ from pocketzoo.zoo.data.target_kinds import of_kind
 NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a table may name after its question mark
 
 
+@survives_exit
 def load_data(
     reference: str | Path | Dataset,
     *,
     seed: int = 0,
     targets: TargetKind = "classes",
     reader: Callable[[Path], Dataset | None] | None = None,
+    lenient: Callable[[Path], Dataset | None] | None = None,
     skipped: Skipped | None = None,
     reads: Any = None,
+    fitted: DataColumns | None = None,
     missing: bool = False,
     registry: Registry | None = None,
     progress: Progress = SILENT,
@@ -53,8 +59,10 @@ def load_data(
     splits is split 60 / 20 / 20 by ``seed``. ``targets`` says of which kind they are: one class per sample, numbers
     (``y`` of shape (N,) or (N, outputs), or label columns), flags (0 or 1 for each label), tags (a label for each
     word), or arrays as they are. Targets of another kind are left out where numbers, flags or tags are wanted. What a
-    task's own ``reader`` knows, it reads, unless columns are named. Unreadable rows are noted in ``skipped``; without
-    it the first is an error.
+    task's own ``reader`` knows, it reads, unless columns are named. Unreadable rows are noted in ``skipped`` (and what
+    they are called in the data set), for which a task has a ``lenient`` reader; without it the first is an error. Of a
+    table whose columns nobody names, those are read that a model was ``fitted`` to, where it has them, before what
+    columns are usually called.
 
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
@@ -70,7 +78,15 @@ def load_data(
     else:
         endings = suffixes(known, reads) or suffixes(known)
         with reading_errors(reference):
-            dataset = _load(reference, seed, targets, reader, skipped, processor, endings, missing, known, progress)
+            own = reader if skipped is None or lenient is None else lenient
+            dataset = _load(
+                reference, seed, targets, own, skipped, processor, endings, missing, fitted, known, progress
+            )
+    if skipped is not None:
+        skipped.names.update(dataset.skipped)
+        dataset = replace(dataset, skipped=tuple(skipped.listed()))
+    for sentence in _other_columns(dataset, fitted or NO_COLUMNS):
+        progress.say(sentence)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
     return processor.reads(dataset) if processor is not None and dataset.columns else dataset
@@ -85,12 +101,13 @@ def _load(
     processor: Processor | None,
     endings: Collection[str],
     missing: bool,
+    fitted: DataColumns | None,
     registry: Registry,
     progress: Progress,
 ) -> Dataset:
     place, named = split_columns(reference)
     path = Path(place)
-    columns = model_columns(named, processor, missing)
+    columns = model_columns(named, processor, missing, fitted)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
     if named != Columns() and path.suffix.lower() not in SUFFIXES and not is_saved(path):
@@ -104,6 +121,8 @@ def _load(
         return read_folder(path, seed, endings, skipped, progress)
     if path.suffix.lower() == ".npz" and path.is_file():
         return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack, skipped=skipped)
+    if path.suffix.lower() == ".parquet" and path.is_file() and (piece := with_features(path)) is not None:
+        return dataset_of(path.stem, str(path), piece, columns, seed, targets, skipped, ())
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped, progress=progress)
     if path.exists() and str(reference) not in registry.entries("dataset"):
@@ -140,8 +159,26 @@ def with_columns(reference: str, text: str | None, label: str | None) -> str:
     return f"{reference}{mark}{urlencode(asked)}" if asked else reference
 
 
-def model_columns(named: Columns, processor: Processor | None, missing: bool = False) -> Columns:
-    """Those that a reference names, and those that the processor of a model reads."""
+def _other_columns(dataset: Dataset, fitted: DataColumns) -> Iterator[str]:
+    """What to say of a table that has not the columns that a model was fitted to, so that others are read."""
+    read = dataset.read or NO_COLUMNS
+    for was, now, what in (
+        *(((fitted.text,), (read.text,), "samples"),) * bool(fitted.text and read.text),
+        (fitted.labels, read.labels, "labels"),
+    ):
+        if was and now and was != now and (missing := [name for name in was if name not in dataset.header]):
+            yield (
+                f"{dataset.name} has no column {missing[0]!r}, which the model was fitted to: "
+                f"the {what} are read from {' and '.join(map(repr, now))}"
+            )
+
+
+def model_columns(
+    named: Columns, processor: Processor | None, missing: bool = False, fitted: DataColumns | None = None
+) -> Columns:
+    """Those that a reference names, and those that a model was fitted to and its processor reads."""
+    images = processor is None or processor.text is None
+    named = replace(named, fitted=fitted or NO_COLUMNS, images=images)
     table = getattr(processor, "table", None)  # which the processors of earlier plugins have not
     if table is None:
         return replace(named, may_lack=missing)

@@ -14,6 +14,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import MalformedError, parse_json
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.catalog.processor_configs import DataColumns
 from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
 from pocketzoo.zoo.data.npz_files import npz_samples
 from pocketzoo.zoo.data.processors.encoded_text import lines_of
@@ -39,14 +40,19 @@ class GivenSample:
 
 
 def samples_of(
-    argument: str | Path, processor: Processor, own: Collection[str] = (), progress: Progress = SILENT
+    argument: str | Path,
+    processor: Processor,
+    own: Collection[str] = (),
+    progress: Progress = SILENT,
+    fitted: DataColumns | None = None,
 ) -> list[GivenSample]:
     """What an argument of ``predict`` holds, in the order it is in the file.
 
     A table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``, as ``--data`` takes them, with labels or without) has a
     sample in each row, where the model reads rows or texts; an ``.npz`` one in each row of its arrays, ``x`` or those
     that are called as the model's inputs; a ``.json`` one, or a list of them. Any other file, and one that ends with a
-    suffix of ``own``, is a sample itself, as the processor has it.
+    suffix of ``own``, is a sample itself, as the processor has it. Texts of a table are in the column that a model was
+    ``fitted`` to, where it has that.
 
     Raises:
         DataError: the file cannot be read, or is not of what the model reads.
@@ -61,7 +67,7 @@ def samples_of(
         if suffix == ".json" and table is not None:
             return _of_json_rows(path, processor)
         if suffix in TABLES and (table is not None or text is not None):
-            found = read_columns(path, _columns(named, processor), progress=progress)
+            found = read_columns(path, _columns(named, processor, fitted), progress=progress)
             return _as_read(path, processor, found.samples, found.columns, found.places)
         if suffix in JSON and (_has_parts(processor) or (text is None and processor.image is None)):
             values = _json(path)
@@ -116,9 +122,9 @@ def parsed_row(text: str, processor: Processor) -> Any:
     return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 
-def _columns(named: Columns, processor: Processor) -> Columns:
+def _columns(named: Columns, processor: Processor, fitted: DataColumns | None = None) -> Columns:
     """Those of the model, and those that are named; labels are not read."""
-    return replace(model_columns(named, processor), targets=False)
+    return replace(model_columns(named, processor, fitted=fitted), targets=False)
 
 
 def _has_parts(processor: Processor) -> bool:

@@ -16,11 +16,12 @@ from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
 from pocketzoo.zoo.data.processors.table_cells import cell
 from pocketzoo.zoo.data.table_files import FIX, Reading, Row, rows_of
-from pocketzoo.zoo.data.target_kinds import SEPARATOR, read_targets, tags_of
+from pocketzoo.zoo.data.target_kinds import SEPARATOR, flag, read_targets, tags_of
 
 COMMA = re.compile(r"[-+]?\d+,\d+")  # a number as much of Europe writes it
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
@@ -36,6 +37,8 @@ class Columns:
     text: str | None = None
     label: str | None = None
     numbers: tuple[str, ...] = ()  # those of numbers that a model reads, by name: others are not read
+    fitted: DataColumns = NO_COLUMNS  # those that a model was fitted to, which are read where the table has them
+    images: bool = True  # whether a column of images is read before one of texts
     targets: bool = True  # whether labels are read: predict needs none
     may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
     encoding: str = ""  # of the file; "": as its byte order mark says, else UTF-8
@@ -51,6 +54,8 @@ class Table:
     labels: tuple[str, ...] = ()  # the columns they are from
     columns: tuple[str, ...] = ()  # of numbers: what each is
     places: tuple[str, ...] = ()  # of each sample: "line 2"
+    text: str = ""  # the column of texts or images
+    header: tuple[str, ...] = ()  # all columns
 
 
 def read_table(
@@ -75,7 +80,8 @@ def read_table(
         DataError: it is empty or damaged, has no such columns, or a row lacks a value.
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
-    return as_dataset(path.stem, read_columns(path, columns, skipped, targets, progress), seed, targets)
+    table = read_columns(path, columns, skipped, targets, progress)
+    return as_dataset(path.stem, table, seed, targets, str(path))
 
 
 def read_columns(
@@ -115,8 +121,10 @@ def choose(
     others = [column for column in names if column not in numbers]  # a model's columns are no texts, nor labels
     tagged = targets == "tags"
     usual = WORDS if tagged else TEXT
-    text = None if numbers else find_column(name, others, usual, columns.text)
-    label = label_columns(name, others if columns.label is None else names, columns.label, TAGS if tagged else LABEL)
+    text = None if numbers else find_column(name, others, usual, columns.text, columns.fitted.text)
+    fitted = [column for column in columns.fitted.labels if column in names or columns.targets]
+    candidates = others if columns.label is None else names
+    label = label_columns(name, candidates, columns.label, TAGS if tagged else LABEL, fitted)
     numbers = numbers or [column for column in names if column not in label]
     if not columns.targets:
         label = ()
@@ -134,7 +142,7 @@ def choose(
         raise DataError(
             f"{name} has no column of texts among: {', '.join(names)}",
             f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns"
-            + (f", and {what!r} has {there!r:.40}" if inputs else "")
+            + (f", and {what!r} has {there!r:.40} in {places[0] if places else 'row 1'}" if inputs else "")
             + ("; write numbers with a point" if COMMA.fullmatch(str(there).strip()) else ""),
         )
     # A table whose labels are no numbers at all is one of classes, which is said of all of it.
@@ -146,7 +154,7 @@ def choose(
         place = places[i] if places else f"row {i + 1}"
         try:
             sample = [read(row.get(column), column) for column in inputs]
-            target = [target_of(row.get(column), column, kind) for column in label]
+            target = targets_of([row.get(column) for column in label], label, kind)
             if tagged and text is not None and len(label) == 1:
                 target = [_as_many(tags_of(target[0]), sample[0])]
         except ValueError as error:
@@ -161,23 +169,32 @@ def choose(
         raise DataError(f"{name} has no readable rows", "fix the file")
     readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
     named = () if text is not None else tuple(inputs)
-    return Table(readable, values if label else None, label, named, tuple(read_places))
+    return Table(readable, values if label else None, label, named, tuple(read_places), text or "", tuple(names))
 
 
-def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes") -> Dataset:
-    """A table divided by ``seed``, with its targets of a kind.
+def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes", where: str = "") -> Dataset:
+    """A table divided by ``seed``, with its targets of a kind. ``where`` is what it is called in errors: its path.
 
     Raises:
         DataError: the targets are not of that kind.
     """
-    labels, known = classes(name, table.targets, targets, table.labels)
-    return Dataset(name, labels, divided(Split(table.samples, known), seed), seed, table.columns)
+    places = [f"{place} of {where or name}" for place in table.places]
+    labels, known = classes(where or name, table.targets, targets, table.labels, places)
+    splits = divided(Split(table.samples, known, places), seed)
+    read = DataColumns(text=table.text, labels=table.labels)
+    return Dataset(name, labels, splits, seed, table.columns, read, table.header)
 
 
 def classes(
-    name: str, targets: Sequence[Any] | None, kind: TargetKind = "classes", columns: Sequence[str] = ()
+    name: str,
+    targets: Sequence[Any] | None,
+    kind: TargetKind = "classes",
+    columns: Sequence[str] = (),
+    places: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], Targets | None]:
     """Labels and targets of a kind, of what stands in a table's label ``columns``; no labels where there are none.
+
+    ``places`` are those of the rows, for errors.
 
     Raises:
         DataError: the targets are not of that kind.
@@ -185,7 +202,7 @@ def classes(
     if targets is None:
         return (), None
     if kind == "classes" and len(columns) < 2:
-        called = _as_labels(name, targets)
+        called = _as_labels(name, targets, places)
         labels = sorted(set(called))
         number = {label: i for i, label in enumerate(labels)}
         return tuple(labels), np.array([number[label] for label in called], np.int64)
@@ -197,24 +214,30 @@ def classes(
     try:
         together = np.array(targets)
     except (ValueError, OverflowError) as error:  # lists of different lengths
+        odd = next((i for i, target in enumerate(targets) if np.shape(target) != np.shape(targets[0])), 0)
+        place = places[odd] if places else f"row {odd + 1} of {name}"
         raise DataError(
-            f"the targets of {name} are not of one shape: {message_of(error)}", "give each as many"
+            f"{place} has other targets than the first: {targets[odd]!r:.60}", "give each as many"
         ) from error
     return read_targets(kind, name, together, len(targets), columns)
 
 
-def _as_labels(name: str, targets: Sequence[Any]) -> list[str]:
+def _as_labels(name: str, targets: Sequence[Any], places: Sequence[str]) -> list[str]:
     """Whatever stands there as the names of classes; numbers that are equal have one, however they are written."""
     flags = [isinstance(target, bool | np.bool_) for target in targets]
     if any(flags) and not all(flags):
-        other = next(target for target, flag in zip(targets, flags, strict=True) if not flag)
-        raise DataError(f"the labels of {name} are true and false, and {other!r:.60}", "write each label in one way")
+        few = flags.index(sum(flags) * 2 <= len(flags))  # the first that is not as most are
+        place = places[few] if places else f"row {few + 1} of {name}"
+        others = "no true or false, as others are" if not flags[few] else "true or false, and others are not"
+        raise DataError(f"{place} has the label {targets[few]!r:.60}, {others}", "write each label in one way")
     whole = any(isinstance(target, int | np.integer) for target in targets) and not any(flags)
     return [str(int(t)) if whole and isinstance(t, float) and t.is_integer() else str(t) for t in targets]
 
 
-def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None) -> str | None:
-    """The column that is asked for, or the first of a usual name; None: there is none.
+def find_column(
+    name: str, names: Sequence[str], usual_names: Sequence[str], asked: str | None, fitted: str = ""
+) -> str | None:
+    """The column that is asked for, that a model was ``fitted`` to, or the first of a usual name; None: there is none.
 
     Raises:
         DataError: the table has not what is asked for.
@@ -223,13 +246,21 @@ def find_column(name: str, names: Sequence[str], usual_names: Sequence[str], ask
         if asked not in names:
             raise DataError(f"{name} has no column {asked!r} among: {', '.join(names)}", nearest(asked, names))
         return asked
+    if fitted and fitted in names:
+        return fitted
     return next((column for want in usual_names for column in names if column.lower() == want), None)
 
 
 def label_columns(
-    name: str, names: Sequence[str], asked: str | None, usual_names: Sequence[str] = LABEL
+    name: str,
+    names: Sequence[str],
+    asked: str | None,
+    usual_names: Sequence[str] = LABEL,
+    fitted: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """The columns of the labels: none, one, or several that are asked for with commas between.
+
+    Where none is asked for, those that a model was ``fitted`` to, if the table has them.
 
     Raises:
         DataError: the table has not what is asked for.
@@ -237,6 +268,15 @@ def label_columns(
     if asked is not None and asked not in names and "," in asked:
         parts = [part.strip() for part in asked.split(",") if part.strip()]
         return tuple(str(find_column(name, names, usual_names, part)) for part in dict.fromkeys(parts))
+    there = [column for column in fitted if column in names] if asked is None else []
+    if there and len(there) < len(fitted):
+        absent = next(column for column in fitted if column not in names)
+        raise DataError(
+            f"{name} has no column {absent!r} of labels among: {', '.join(names)}",
+            f"the model was fitted to {', '.join(fitted)}; name others with --label-column",
+        )
+    if there:
+        return tuple(there)
     found = find_column(name, names, usual_names, asked)
     return () if found is None else (found,)
 
@@ -287,7 +327,24 @@ def _fix(row: Row, inputs: Sequence[str], text: str | None) -> str:
     """What to do about a row that cannot be read."""
     numbers = () if text is not None else [row.get(column) for column in inputs]
     lacks = any(_is_number(value) and math.isnan(cell(value)) for value in numbers)
-    return FIX + ("; fit --set missing=mean fills in what is missing" if lacks else "")
+    comma = any(isinstance(value, str) and COMMA.fullmatch(value.strip()) for value in numbers)
+    return (
+        FIX
+        + ("; fit --set missing=mean fills in what is missing" if lacks else "")
+        + ("; write numbers with a point" if comma else "")
+    )
+
+
+def targets_of(values: Sequence[Any], columns: Sequence[str], kind: TargetKind) -> list[Any]:
+    """The targets of a row, of what its label columns have; of several flags each is 0 or 1.
+
+    Raises:
+        ValueError: one is missing, or is not of that kind.
+    """
+    targets = [target_of(value, column, kind) for value, column in zip(values, columns, strict=True)]
+    if kind == "flags" and len(columns) > 1:
+        return [flag(target, column) for target, column in zip(targets, columns, strict=True)]
+    return targets
 
 
 def target_of(value: Any, column: str, kind: TargetKind) -> Any:

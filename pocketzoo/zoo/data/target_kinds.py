@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError, message_of
-from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
+from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
 
 Array = npt.NDArray[Any]
@@ -85,6 +86,18 @@ def _flags(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
     if not known.all():
         raise DataError(f"{name}: a label is {y[~known][0]!s}, and neither 0 nor 1", "give 0 or 1 for each label")
     return _checked(names or tuple(map(str, range(y.shape[1]))), flags, name, count)
+
+
+def flag(value: Any, column: str) -> int:
+    """0 or 1, as a table says it in a column of its own for each label.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    said = str(value).strip().lower()
+    if said not in TRUE | FALSE:
+        raise ValueError(f"has neither 0 nor 1 in {column}: {value!r:.60}")
+    return int(said in TRUE)
 
 
 def _checked(labels: tuple[str, ...], flags: Targets, name: str, count: int) -> Read:
@@ -164,8 +177,21 @@ def of_kind(dataset: Dataset, kind: TargetKind) -> Dataset:
 
 def without_targets(dataset: Dataset) -> Dataset:
     """The samples alone."""
-    bare = {name: Split(split.samples) for name, split in dataset.splits.items()}
-    return Dataset(dataset.name, (), bare, dataset.seed)
+    bare = {name: replace(split, targets=None) for name, split in dataset.splits.items()}
+    return replace(dataset, labels=(), splits=bare)
+
+
+def labels_of(dataset: Dataset) -> str:
+    """The data in an error about its labels: of a table with the column that they are in."""
+    columns = dataset.read.labels if dataset.read is not None else ()
+    return f"{dataset.name}, column {' and '.join(map(repr, columns))}," if columns else dataset.name
+
+
+def naming_hint(dataset: Dataset, otherwise: str) -> str:
+    """What to do about targets that are missing: of a table that has other columns, to name one."""
+    if not dataset.header:
+        return otherwise
+    return f"{otherwise}; its columns are {', '.join(dataset.header)}: name that of labels with --label-column"
 
 
 def holds(dataset: Dataset, axes: int, kinds: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def as_windows(
     for name in SPLITS:
         texts = _ids(data.split(name).samples, encode, spec)
         splits[name] = _cut(_joined(texts, end), length, spec.pad, f"the {name} split of {data.name}")
-    return Dataset(data.name, (), splits, data.seed)
+    return replace(data, labels=(), splits=splits, columns=())
 
 
 def _ids(samples: Any, encode: TextEncoder, spec: TextSpec) -> list[Ids]:

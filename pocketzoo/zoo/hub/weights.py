@@ -7,18 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import (
     BundleError,
     MissingDependencyError,
     PluginError,
-    UnsafeFileError,
     UnsupportedModelError,
 )
 from pocketzoo.core.files import sha256
+from pocketzoo.core.reading.tensor_files import read_tensors
 from pocketzoo.zoo.catalog.specs import HubFile, PackageFile, Weights
 from pocketzoo.zoo.hub.shard_index import read_index
 
@@ -113,13 +111,9 @@ def read_safetensors(path: Path, name: str = "") -> dict[str, Tensor]:
 
     Raises:
         UnsafeFileError: it is something else, whatever it is called; nothing else ever parses it.
+        UnsupportedModelError: a tensor is of a type that torch does not have.
     """
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UnsafeFileError(
-            f"{name or path.name} is not a safetensors file ({error})", "do not use it: other formats can run code"
-        ) from error
+    return read_tensors(path, name)
 
 
 def load_state(module: nn.Module, state: Mapping[str, Tensor], whose: str) -> None:

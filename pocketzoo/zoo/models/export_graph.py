@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pocketzoo.core.errors import ExportError, ExportMismatchError, UnsupportedModelError, message_of
+from pocketzoo.core.errors import ExportError, ExportMismatchError, TooLargeError, UnsupportedModelError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
@@ -110,6 +110,8 @@ def graph_from_part(
             flat = [t for value in arguments for t in (value if isinstance(value, list) else [value])]
             try:
                 graph_outputs = session.run(outputs, {n: t.numpy() for n, t in zip(inputs, flat, strict=True)})
+            except TooLargeError:
+                raise
             except Exception as error:  # onnxruntime's own types
                 reason = " ".join(message_of(error).split())
                 raise ExportMismatchError(
@@ -271,6 +273,8 @@ def _compare(module: nn.Module, processor: Processor, path: Path) -> float:
                 expected = {name: out.numpy() for name, out in outputs_of(module(*inputs.values())).items()}
             feed = {name: x.numpy() for name, x in inputs.items()}
             actual = dict(zip(expected, session.run(list(expected), feed), strict=True))
+        except TooLargeError:
+            raise
         except Exception as error:  # torch's and onnxruntime's own types
             reason = " ".join(message_of(error).split())
             raise ExportMismatchError(

@@ -9,6 +9,8 @@ from pathlib import Path
 from pocketzoo.core.errors import BundleError, LicenseError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.reading.tensor_files import read_tensors
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, seal
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.repository_loader import HEAD
@@ -17,6 +19,7 @@ from pocketzoo.zoo.hub.reference import HubRef
 UNCLEAR = {"", "unknown", "other", "none"}
 
 
+@survives_exit
 def push(
     bundle: str | Path,
     repo_id: str,
@@ -69,8 +72,8 @@ def _whole(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
 
 
 def _head(bundle: Bundle, manifest: Manifest, folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    state = load_file(bundle.file("model.safetensors"))
+    state = read_tensors(bundle.file("model.safetensors"))
     save_file({k: v for k, v in state.items() if k.startswith("head.")}, folder / HEAD)
     seal(folder, replace(manifest, layers={}, measurements=()), manifest.files)

@@ -16,6 +16,7 @@ from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
 from pocketzoo.zoo.graphs.cost import layer_costs
@@ -31,6 +32,7 @@ def save_model(
     name: str,
     labels: tuple[str, ...],
     answers: AnswerFacts = NO_ANSWERS,
+    data_columns: DataColumns = NO_COLUMNS,
     license: str,
     input_spec: Any,
     provenance: Mapping[str, Any],
@@ -63,6 +65,7 @@ def save_model(
         processor=describe_config(input_spec, registry),
         signature=signature_of(graph),
         labels=labels,
+        data_columns=data_columns,
         task=answers.task,
         tag=answers.tag,
         task_provider=answers.provider,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pocketzoo.core.errors import DataError, nearest
-from pocketzoo.zoo.catalog.dataset import Dataset, Split
-from pocketzoo.zoo.data.target_kinds import IGNORED, holds, without_targets
+from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.data.target_kinds import IGNORED, holds, labels_of, without_targets
 
 
 def with_tags(dataset: Dataset, labels: Sequence[str]) -> Dataset:
@@ -39,15 +40,16 @@ def with_tags(dataset: Dataset, labels: Sequence[str]) -> Dataset:
         return without_targets(dataset)
     if unknown:
         raise DataError(
-            f"{dataset.name} has tags unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
+            f"{labels_of(dataset)} has tags unknown to the model: {', '.join(unknown[:5])}",
+            nearest(unknown[0], labels),
         )
     splits = {
-        name: Split(split.samples, np.where(known[name] == IGNORED, IGNORED, number[known[name]]))
+        name: replace(split, targets=np.where(known[name] == IGNORED, IGNORED, number[known[name]]))
         if name in known
         else split
         for name, split in dataset.splits.items()
     }
-    return Dataset(dataset.name, tuple(labels), splits, dataset.seed, dataset.columns)
+    return replace(dataset, labels=tuple(labels), splits=splits)
 
 
 def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:
@@ -70,7 +72,8 @@ def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:
         return without_targets(dataset)
     if unknown:
         raise DataError(
-            f"{dataset.name} has classes unknown to the model: {', '.join(unknown[:5])}", nearest(unknown[0], labels)
+            f"{labels_of(dataset)} has classes unknown to the model: {', '.join(unknown[:5])}",
+            nearest(unknown[0], labels),
         )
     number = np.array([labels.index(name) for name in dataset.labels], np.int64)
     splits = {}
@@ -81,5 +84,5 @@ def with_classes(dataset: Dataset, labels: Sequence[str]) -> Dataset:
             targets[:, number] = split.targets
         elif targets is not None:
             targets = number[targets]
-        splits[name] = Split(split.samples, targets)
-    return Dataset(dataset.name, labels, splits, dataset.seed)
+        splits[name] = replace(split, targets=targets)
+    return replace(dataset, labels=labels, splits=splits)

@@ -196,7 +196,9 @@ def need_task(manifest: Manifest, registry: Registry) -> ModelTask:
 
 def reading_of(task: ModelTask | None) -> dict[str, Any]:
     """How ``load_data`` is to read targets for a task; as classes for a model without one."""
-    return {} if task is None else {"targets": task.spec.targets, "reader": task.spec.reader}
+    if task is None:
+        return {}
+    return {"targets": task.spec.targets, "reader": task.spec.reader, "lenient": task.spec.lenient_reader}
 
 
 def _opened(

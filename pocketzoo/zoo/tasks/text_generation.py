@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split, Targets
+from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.specs import WINDOW
 from pocketzoo.zoo.catalog.task import Metric, MetricSpec, ModelFacts
 from pocketzoo.zoo.data.target_kinds import IGNORED, without_targets
@@ -62,5 +62,4 @@ def as_examples(dataset: Dataset, model: ModelFacts) -> Dataset:
     """
     if not hasattr(model.input, "vocabulary"):
         raise DataError(f"{model.name} does not read text", "compare it: pocketzoo bench")
-    texts = Dataset(dataset.name, (), {n: Split(dataset.split(n).samples) for n in SPLITS}, dataset.seed)
-    return as_windows(texts, model.input, model.generation, model.files, model.window or WINDOW)
+    return as_windows(without_targets(dataset), model.input, model.generation, model.files, model.window or WINDOW)

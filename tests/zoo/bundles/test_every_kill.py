@@ -15,11 +15,14 @@ DRIVER = """
 import json, os, shutil, signal, sys
 from dataclasses import replace
 from pathlib import Path
-from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.errors import BundleError
+from pocketzoo.core.progress import SILENT
 from pocketzoo.core.files import replacing_file, replacing_folder
 from pocketzoo.zoo.bundles.bundle import check_graph, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.bundle_lock import changing
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.work_folder import unfinished
+from pocketzoo.workflows.run_state import RunState
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.bundles.model_card import model_card
@@ -28,8 +31,8 @@ import filelock
 SPEC = InputSpec(shape=("batch", 1, 2, 2), mean=(0.0,), std=(1.0,), resize=2)
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod")
 
-def make(path, weights):
-    with writing(path) as draft:
+def make(path, weights, work=None):
+    with writing(path, work=work) as draft:
         (draft.folder / "model.safetensors").write_bytes(weights)
         draft.manifest = Manifest(name="x", model=ModelRef(backbone="b", head="h", outputs=2), labels=("a", "b"),
                                   processor=describe_config(SPEC), license="MIT", parameters=1, macs=0)
@@ -42,11 +45,29 @@ def sign(path):
     with changing(path), replacing_file(path / "model.sig") as temporary:
         temporary.write_text("signature")
 
+def finish(path, force):
+    try:
+        with unfinished(path, "key", SILENT, lambda folder: "a step" * (folder / "step").exists(), force=force) as work:
+            (work / "step").write_text("what was learned")
+            make(path, b"new", work)
+    except BundleError as error:
+        assert "already a finished bundle" in str(error), error
+
+def note(out):
+    state = RunState(out)
+    for section in ("fit", "compress"):
+        assert state.has_begun(section, "key") or not state.has_finished(section, "key")
+        state.begin(section, "key")
+        state.finish(section, "key")
+
 ACTIONS = {
     "new": lambda folder: make(folder / "new", b"new"),
     "replace": lambda folder: make(folder / "x", b"new"),
     "update": lambda folder: update(folder / "x"),
     "sign": lambda folder: sign(folder / "x"),
+    "finish": lambda folder: finish(folder / "new", force=False),
+    "finish over another": lambda folder: finish(folder / "x", force=True),
+    "run": lambda folder: note(folder / "ran"),
 }
 
 def fork(action, folder, number):
@@ -98,16 +119,18 @@ while True:
     kills += 1
     now = state(trial)
     assert now in (before, after), (kills, now)
-    seen.add(now == after)
+    seen.add(name != "run" and now == after)
     assert fork(action, trial, 0) == 0, kills
     assert state(trial) == after, kills
     left = sorted(p.relative_to(trial).as_posix() for p in trial.rglob("*"))
     assert left == whole, (kills, left)
+    if name == "run":
+        assert json.loads((trial / "ran/run.json").read_text()) == json.loads((done / "ran/run.json").read_text())
 print(json.dumps({"kills": kills, "seen": sorted(seen)}))
 """
 
 
-@pytest.mark.parametrize("name", ["new", "replace", "update", "sign"])
+@pytest.mark.parametrize("name", ["new", "replace", "update", "sign", "finish", "finish over another", "run"])
 def test_a_kill_before_any_operation_loses_nothing_and_leaves_nothing(name, tmp_path: Path):
     line = [sys.executable, "-c", DRIVER, str(tmp_path), name]
     told = subprocess.run(line, capture_output=True, text=True, check=False)

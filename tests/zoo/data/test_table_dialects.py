@@ -226,8 +226,8 @@ def test_equal_numbers_are_one_label(labels, wanted, tmp_path):
 
 def test_labels_that_are_true_and_also_one_are_refused(tmp_path, refused):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "a", "label": true}\n{"text": "b", "label": 1}\n')
-    with refused(DataError, "true and false, and 1"):
+    path.write_text('{"text": "a", "label": true}\n{"text": "c", "label": false}\n{"text": "b", "label": 1}\n')
+    with refused(DataError, f"line 3 of {path} has the label 1, no true or false, as others are"):
         load_data(path)
 
 

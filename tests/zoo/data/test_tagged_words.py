@@ -14,8 +14,9 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.catalog.task import ModelFacts
+from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.tagged_words import on_tokens, read_conll
+from pocketzoo.zoo.data.tagged_words import on_tokens, read_conll, read_conll_leniently
 from pocketzoo.zoo.data.target_kinds import IGNORED
 
 CONLL_2003 = """-DOCSTART- -X- -X- O
@@ -85,6 +86,33 @@ def test_a_line_without_a_tag_is_named(text, why, hint, tmp_path: Path, refused)
     with refused(DataError, hint=hint) as caught:
         read_conll(tmp_path / "a.conll")
     assert re.search(why, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "left"),
+    [
+        (b"a O\n\nb O\nrejects\nc O\n\nd B-X\n", ["a", "d"], ["line 3"]),
+        (b"a O\n\nb O\nM\xfcller O\nc O\n\nd B-X\n", ["a", "d"], ["line 3"]),
+        (b"a O\n\nM\xfcller O\n\nd B-X\n", ["a", "d"], ["line 3"]),
+        (b"rejects\n\na O\r\n\r\n\r\nb\tO\r\nc\t\r\n\r\nd\tO", ["a", "d"], ["line 1", "line 6"]),
+        (b"-DOCSTART- O\n\n# text = a\na O\n\n# text = b\nb\n\nd O\n", ["a", "d"], ["line 7"]),
+    ],
+)
+def test_texts_with_a_line_that_cannot_be_read_are_left_out(text, kept, left, tmp_path: Path, refused):
+    path = tmp_path / "a.conll"
+    path.write_bytes(text)
+    with refused(DataError, str(path), hint="--skip-bad"):
+        read_conll(path)
+    how = {"targets": "tags", "reader": read_conll, "lenient": read_conll_leniently}
+    skipped = Skipped()
+    data = load_data(path, **how, skipped=skipped)
+    assert sorted(text for name in SPLITS for text in data.split(name).samples) == kept
+    assert data.skipped == tuple(f"{place} of {path}" for place in left) == tuple(skipped.listed())
+    whole = read_conll_leniently(path).split("train")
+    lines = path.read_bytes().decode("latin-1").splitlines()
+    for i, first in enumerate(whole.samples):
+        number = int(whole.called(i).split()[1])
+        assert lines[number - 1].split()[0] == first
 
 
 def test_bytes_of_another_encoding_are_refused(tmp_path: Path, refused):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.zoo.backends.onnxruntime.timed_session import TimedSession
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession
 from pocketzoo.zoo.catalog.signature import TensorSpec
 
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
@@ -135,7 +135,7 @@ def joined(one: Arrays, other: Arrays, axes: Mapping[str, int | None]) -> dict[s
 
 
 def output_axes(
-    session: TimedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling
+    session: BoundedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling
 ) -> dict[str, int | None]:
     """The axis of samples of each output, if a guess about the inputs is right; None for one that all samples share.
 
@@ -157,7 +157,7 @@ def output_axes(
 
 
 def _axes_of(
-    session: TimedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
+    session: BoundedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
 ) -> dict[str, int | None]:
     first = example(inputs, guess, guess.fixed or FIRST, filling, seed)
     second = example(inputs, guess, SECOND, filling, seed + 1)

@@ -21,8 +21,8 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     guesses,
     output_axes,
 )
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
-from pocketzoo.zoo.backends.onnxruntime.timed_session import TimedSession, TimeLeft
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -97,7 +97,7 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
 
 
 def _first_run(
-    session: TimedSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
+    session: BoundedSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
 ) -> tuple[Filling, Arrays, dict[str, npt.NDArray[np.generic]]]:
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
@@ -119,10 +119,10 @@ def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     )
 
 
-def _session(model: ModelProto, path: Path, time_left: TimeLeft) -> TimedSession:
+def _session(model: ModelProto, path: Path, time_left: TimeLeft) -> BoundedSession:
     """With the basic rewrites alone: more would take longer than all runs, for the same numbers."""
     try:
-        return TimedSession(open_session(model, severity=FATAL, optimization="basic"), time_left)
+        return open_session(model, severity=FATAL, optimization="basic", whose=str(path), time_left=time_left)
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 

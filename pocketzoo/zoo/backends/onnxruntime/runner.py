@@ -90,6 +90,7 @@ class OnnxRunner:
             DataError: an input is missing, unknown, or has the wrong shape or type; or ``out`` does not fit.
             MemoryShortError: there is not enough memory for a batch as large.
             UnsupportedModelError: an output is a sequence or an optional value.
+            TooLargeError: it takes longer than the limit.
             BundleError: onnxruntime fails on the graph in another way.
         """
         self._check(inputs)
@@ -115,11 +116,16 @@ class OnnxRunner:
         return outputs
 
     def _infer_into(self, session: Any, inputs: Arrays, out: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        count = next((inputs[t.name].shape[t.batch] for t in self._signature.inputs if t.batch is not None), 0)
         for name, array in out.items():
-            dtype = self._signature.output(name).dtype
-            if not array.flags.c_contiguous or not array.flags.writeable or dtype != array.dtype:
+            tensor = self._signature.output(name)
+            shape = tuple(count if axis == tensor.batch and count else size for axis, size in enumerate(tensor.shape))
+            fits = len(shape) == array.ndim and all(
+                isinstance(size, str) or size == own for size, own in zip(shape, array.shape, strict=True)
+            )
+            if not array.flags.c_contiguous or not array.flags.writeable or tensor.dtype != array.dtype or not fits:
                 raise DataError(
-                    f"out, {array.dtype} of {array.shape}, is not one contiguous array of {dtype}",
+                    f"out, {array.dtype} of {array.shape}, is not one contiguous array of {tensor.dtype}, {shape}",
                     "make it with numpy.empty",
                 )
         binding = session.io_binding()
@@ -131,7 +137,7 @@ class OnnxRunner:
                 continue
             array = out[output.name]
             binding.bind_output(output.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        session.run_with_iobinding(binding)
+        session.run_with_iobinding(binding, max((len(x) for x in inputs.values() if x.ndim), default=1))
         names = [output.name for output in self._signature.outputs]
         if len(out) == len(names):
             return {name: out[name] for name in names}

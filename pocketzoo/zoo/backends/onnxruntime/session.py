@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pocketzoo.core.optional import require
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from onnxruntime import InferenceSession
 
 # How far onnxruntime rewrites a graph: "basic" stays within the standard's operators, "none" runs it as it is written.
 Optimization = Literal["all", "basic", "none"]
@@ -30,12 +30,15 @@ def open_session(
     profile: str = "",
     optimized: Path | None = None,
     extra: str | None = None,
-) -> InferenceSession:
+    whose: str = "",
+    time_left: TimeLeft | None = None,
+) -> BoundedSession:
     """A session on a graph in a file, or in memory up to protobuf's 2 GB.
 
     ``providers`` are onnxruntime's names, of which the first that can run a node does. ``threads`` within a node, 0 for
     all cores. ``severity`` from which on it logs, None for its own. Without ``arena`` it gives memory back at once.
     ``profile``: the prefix of the file that times of nodes go to. ``optimized``: where the rewritten graph is written.
+    ``whose`` it is, errors say: a file by its name unless told. Each run has its time, or all together ``time_left``.
     ``extra`` is the one to install where onnxruntime is missing; None for the smallest that brings it.
 
     Raises:
@@ -55,5 +58,5 @@ def open_session(
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    session: InferenceSession = runtime.InferenceSession(source, options, providers=list(providers))
-    return session
+    session = runtime.InferenceSession(source, options, providers=list(providers))
+    return BoundedSession(session, whose or (graph.name if isinstance(graph, Path) else "the graph"), time_left)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
 from pocketzoo.core.errors import ExportError
-from pocketzoo.core.optional import not_installed
+from pocketzoo.core.optional import not_installed, version_of_first
 from pocketzoo.zoo.backends.tensorrt.facts import NvidiaFacts, facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -63,12 +62,7 @@ def lacks_fp8(target: TargetSpec, gpu: Gpu | None) -> str:
 
 def installed_version(module: str) -> str:
     """Of a module that builds engines, without importing it where its distribution says so."""
-    for name in _DISTRIBUTIONS.get(module, (module,)):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return str(__import__(module).__version__)
+    return version_of_first(*_DISTRIBUTIONS.get(module, (module,))) or str(__import__(module).__version__)
 
 
 def is_importable(module: str) -> bool:

@@ -40,8 +40,15 @@ class ProcessorBase:
         raise NotImplementedError
 
     def __call__(self, samples: Sequence[Any]) -> Arrays:
-        rows = [self._ready_row(sample) if self.is_ready(sample) else self.row(sample) for sample in samples]
-        return {tensor.name: self._joined(tensor, [row[tensor.name] for row in rows]) for tensor in self.inputs}
+        ready = [self.is_ready(sample) for sample in samples]
+        rows = [
+            self._ready_row(sample) if is_ready else self.row(sample)
+            for sample, is_ready in zip(samples, ready, strict=True)
+        ]
+        arrays = {tensor.name: self._joined(tensor, [row[tensor.name] for row in rows]) for tensor in self.inputs}
+        if any(ready):  # the same as of a batch that is ready: what predict refuses, nothing is fitted to
+            self.check_values(arrays)
+        return arrays
 
     def batch(self, given: Any) -> Arrays:
         """See ``Processor``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -177,6 +178,7 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
     size = tuple(max(side, low) for side, low in zip(sides, (width, height), strict=True))
     if spec.stretch:
         size = (spec.stretched[1], spec.stretched[0]) if spec.stretched else (width, height)
+    PIXELS.check(math.prod(size), "the image, resized as the model's config asks,", "pixels")
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])

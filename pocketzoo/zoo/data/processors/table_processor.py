@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import DataError, nearest
-from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.processor_configs import TableSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.data.processors.base import ProcessorBase, by, called
@@ -110,7 +110,7 @@ class TableProcessor(ProcessorBase):
                 f"{dataset.name} has no column {missing[0]!r}", f"{near}; the model reads {', '.join(columns)}"
             )
         places = [names.index(column) if column in names else -1 for column in columns]
-        splits = {name: Split(_taken(split.samples, places), split.targets) for name, split in dataset.splits.items()}
+        splits = {name: replace(split, samples=_taken(split.samples, places)) for name, split in dataset.splits.items()}
         return replace(dataset, splits=splits, columns=columns)
 
     def _number(self, value: Any, column: str) -> float:

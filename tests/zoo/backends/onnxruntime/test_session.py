@@ -73,14 +73,14 @@ def test_it_is_rewritten_as_far_as_is_asked(model, level, tmp_path):
     session = open_session(model, optimization=level, optimized=tmp_path / "out.onnx", severity=FATAL)
     nodes = [node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node]
     assert nodes == REWRITTEN[level]
-    assert session.get_session_options().graph_optimization_level.name == LEVELS[level]
+    assert session.session.get_session_options().graph_optimization_level.name == LEVELS[level]
 
 
 def test_what_is_left_out_is_as_onnxruntime_has_it(model):
     import onnxruntime
 
     plain = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    here = open_session(model)
+    here = open_session(model).session
     names = [
         name for name in dir(plain.get_session_options()) if not name.startswith(("_", "add_", "get_", "register"))
     ]
@@ -92,7 +92,7 @@ def test_what_is_left_out_is_as_onnxruntime_has_it(model):
 
 def test_options_are_passed_on(model, tmp_path):
     session = open_session(model, threads=1, severity=3, arena=False, profile=f"{tmp_path}/run")
-    options = session.get_session_options()
+    options = session.session.get_session_options()
     assert (options.intra_op_num_threads, options.log_severity_level, options.enable_cpu_mem_arena) == (1, 3, False)
     session.run(None, {"x": np.ones((1, 4), np.float32)})
     events = json.loads(Path(session.end_profiling()).read_text("utf8"))
