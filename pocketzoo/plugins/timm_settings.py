@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.core.untrusted.limits import check_layers
+from pocketzoo.core.untrusted.limits import check_layers, check_sizes
 
 HINT = "choose another repository, or a copy of this one without it"
 NAME = re.compile(r"[A-Za-z0-9_]+")  # no scheme, no path, no tag
@@ -188,7 +188,7 @@ def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         UnsupportedModelError: ``refusal`` says why not.
-        TooLargeError: it asks for more layers than the limit.
+        TooLargeError: it asks for more layers, or a larger size, than the limit.
     """
     if reason := refusal(config):
         raise UnsupportedModelError(reason, HINT)
@@ -199,7 +199,9 @@ def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         channels, *sides = _input_size(config)
         given |= {"in_chans": channels} if channels != USUAL["input_size"][0] else {}
         given |= {"img_size": tuple(sides)} if _is_fixed(config) and "img_size" not in arguments else {}
-    return str(config["architecture"]), {**arguments, **given}
+    arguments |= given
+    check_sizes(arguments, "its config.json")
+    return str(config["architecture"]), arguments
 
 
 def _numbers(value: Any, depth: int = 3) -> bool:

@@ -14,6 +14,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.optional import require
 from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.data.processors.tokenizer_bounds import check_tokenizer
 
 SHOWN = 60  # characters of a text in an error
 
@@ -27,11 +28,13 @@ class TextEncoder:
         Raises:
             MissingDependencyError: the package tokenizers is not installed.
             BundleError: the tokenizer is missing or cannot be read.
+            TooLargeError: it would take memory or time without end; see ``tokenizer_bounds``.
         """
         if spec.tokenizer not in files:
             raise BundleError(f"the model has no {spec.tokenizer}", "rebuild the bundle, from a model that has one")
         tokenizers = require("tokenizers", extra="text")
         self.file = files[spec.tokenizer]
+        check_tokenizer(self.file)
         with _explained(self.file):
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(self.file))
             if spec.special:
