@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import SignatureError
-from pocketzoo.core.files import replacing_file, scratch_folder
+from pocketzoo.core.files import check_file, replacing_file, scratch_folder
 from pocketzoo.core.names import check_suffix
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
@@ -101,6 +101,7 @@ class _Reading:
 
 def _use_key(config: Any, key: str | Path, password: str | None) -> None:
     secret = password.encode() if password else None  # it hands this to cryptography, which takes bytes
+    check_file(key)
     try:
         config.use_elliptic_key_signer(private_key=Path(key), password=secret)
     except (ValueError, TypeError, AttributeError, OSError) as error:  # cryptography's, for what is no such key
@@ -146,6 +147,7 @@ def verified(
     if not place.is_file():
         raise SignatureError(f"{opened.path} is not signed", "its author signs it by: pocketzoo sign BUNDLE --key KEY")
     config = verifying.Config().set_hashing_config(_hashing(opened))
+    check_file(key)
     try:
         config.use_elliptic_key_verifier(public_key=Path(key))
     except (ValueError, TypeError, AttributeError, OSError) as error:

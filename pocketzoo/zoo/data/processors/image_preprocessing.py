@@ -12,6 +12,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Array, ImageLike
 from pocketzoo.core.errors import DataError, TooLargeError, message_of
+from pocketzoo.core.files import check_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.limits import PIXELS
@@ -75,6 +76,8 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
+    if isinstance(file, Path):
+        check_file(file)
     if (most := PIXELS.value) > PIXELS.default:  # Pillow has a limit of its own, the same as ours unless ours is raised
         setattr(pil, "MAX_IMAGE_PIXELS", most)  # noqa: B010 - its stubs lack it
     try:
