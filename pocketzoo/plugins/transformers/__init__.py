@@ -72,7 +72,7 @@ def refuses(repository: Repository) -> str:
 def wants(repository: Repository) -> tuple[str, ...]:
     """The files to fetch."""
     weights = (WEIGHTS,) if WEIGHTS in repository.sizes else (INDEX, *shard_names(repository.sizes))
-    return (*weights, *(path for path in SMALL if path in repository.sizes))
+    return (*weights, *(path for path in (*SMALL, sentences.DENSE_WEIGHTS) if path in repository.sizes))
 
 
 def backbone(repository: Repository) -> BackboneSpec:
