@@ -13,6 +13,7 @@ from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.names import as_file_name, check_folder_name, check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
 from pocketzoo.deploy.export_graphs import (
     LONGEST,
@@ -43,6 +44,7 @@ from pocketzoo.zoo.models.resolver import Resolver
 USUAL = 128  # of a free axis such as tokens: what an engine is tuned for
 
 
+@survives_exit
 def export(
     model: str | Path,
     *,
@@ -157,7 +159,7 @@ def _into_bundle(
     float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
     name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
-    with updating(bundle, force=force) as draft:
+    with updating(bundle, force=force, progress=progress) as draft:
         names = [name] if files else []
         if files:
             draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -25,6 +26,7 @@ from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 
 
+@survives_exit
 def evaluate(
     model: str | Path,
     *,

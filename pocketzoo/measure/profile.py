@@ -18,6 +18,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, PocketzooError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.artifacts.driver import End
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
@@ -104,6 +105,7 @@ def total(nodes: Sequence[Node]) -> float:
     return sum(node.ms for node in nodes)
 
 
+@survives_exit
 def profile(
     model: str | Path,
     *,

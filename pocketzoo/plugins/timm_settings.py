@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.core.untrusted.limits import check_layers
+from pocketzoo.core.untrusted.limits import check_layers, check_sizes
 
 HINT = "choose another repository, or a copy of this one without it"
 NAME = re.compile(r"[A-Za-z0-9_]+")  # no scheme, no path, no tag
@@ -70,13 +70,15 @@ def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         UnsupportedModelError: ``refusal`` says why not.
-        TooLargeError: it asks for more layers than the limit.
+        TooLargeError: it asks for more layers, or a larger size, than the limit.
     """
     if reason := refusal(config):
         raise UnsupportedModelError(reason, HINT)
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if value is not None}
     check_layers(arguments, LAYER_COUNTS, "its config.json")
-    return str(config["architecture"]), {**arguments, "num_classes": config.get("num_classes", 1000)}
+    arguments["num_classes"] = config.get("num_classes", 1000)
+    check_sizes(arguments, "its config.json")
+    return str(config["architecture"]), arguments
 
 
 def _whole(value: Any) -> bool:

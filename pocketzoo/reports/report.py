@@ -12,6 +12,7 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.names import check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.utf8 import encoded
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.confusion_matrix import Answers, measure_confusion
 from pocketzoo.reports.bench_section import owner, run_section
 from pocketzoo.reports.bundle_section import bundle_section
@@ -35,6 +36,7 @@ Answering = Callable[[Bundle], Answers]
 # Nothing on the page is fetched or run, whatever a label or a manifest holds.
 
 
+@survives_exit
 def report(
     models: Sequence[str | Path],
     out: str | Path,

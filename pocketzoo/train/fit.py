@@ -15,6 +15,7 @@ from pocketzoo.core.errors import HeadMismatchError, RecipeError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.distributed.process_group import joined
 from pocketzoo.train.model_for_data import Asked, ModelForData, asked_for, task_of
 from pocketzoo.train.settings import TrainConfig, with_settings
@@ -39,6 +40,7 @@ from pocketzoo.zoo.models.save import save_model
 SNAPSHOT = "training.safetensors"
 
 
+@survives_exit
 def fit(
     backbone: str,
     out: str | Path,
@@ -227,7 +229,7 @@ def _save(
     progress: Progress,
 ) -> None:
     progress.say("exporting and checking the graph")
-    with writing(out, force=force, work=work) as draft:
+    with writing(out, force=force, work=work, progress=progress) as draft:
         save_model(
             draft,
             model,

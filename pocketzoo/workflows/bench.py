@@ -9,6 +9,7 @@ from pathlib import Path
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.measure_graphs import BATCHES, Candidate, candidates, measure
 from pocketzoo.zoo.backends.open_backend import Way, version_of
 from pocketzoo.zoo.backends.runtimes import CPU, check_runtime
@@ -34,6 +35,7 @@ SAMPLES = 64  # random ones, where there are no data
 ROUNDS = 12  # at the least: fewer than 8 allow no interval
 
 
+@survives_exit
 def bench(
     models: Sequence[str | Path],
     *,
@@ -146,7 +148,7 @@ def bench(
         gpu="" if gpu is None else gpu.name,
     )
     for bundle in kept:
-        with updating(bundle, force=force) as draft:
+        with updating(bundle, force=force, progress=progress) as draft:
             assert draft.manifest is not None
             stored = draft.manifest.measurements
             draft.manifest = replace(draft.manifest, measurements=with_run(stored, rows))

@@ -13,6 +13,7 @@ from pocketzoo.core.errors import BundleError, MissingDependencyError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.core.version import __version__
 from pocketzoo.deploy.export import export
 from pocketzoo.reports.report import report
@@ -39,6 +40,7 @@ class Demo:
     places: dict[str, Path] = field(default_factory=dict)
 
 
+@survives_exit
 def demo(
     out: str | Path, *, force: bool = False, registry: Registry | Resolver | None = None, progress: Progress = SILENT
 ) -> Demo:

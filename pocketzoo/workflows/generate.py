@@ -11,6 +11,7 @@ from typing import Literal
 from pocketzoo.core.errors import DataError, RecipeError, SignatureError, StorageError, UnsupportedModelError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.artifacts.drivers import artifact_of, end_of
 from pocketzoo.zoo.artifacts.generate import GENERATION, Generation
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -34,6 +35,7 @@ class Written:
     ids: tuple[int, ...]  # the tokens that were written, the one that ends it included
 
 
+@survives_exit
 def generate(
     model: str | Path,
     prompts: Sequence[str],

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.task import Estimate
@@ -35,6 +36,7 @@ class Played:
         return float(np.mean(self.returns))
 
 
+@survives_exit
 def play(
     model: str | Path,
     environment: str = "",

@@ -11,6 +11,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.device.runtime import Runtime, load_runtime
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, UNREADABLE
@@ -35,6 +36,7 @@ class Prediction:
     place: str = ""  # which of the file's samples: "line 2" of a table, "row 1" of arrays; "": the file is one
 
 
+@survives_exit
 @keywords_renamed(providers="provider")
 def predict(
     model: str | Path,

@@ -17,6 +17,7 @@ from pocketzoo.core.errors import MissingDependencyError, RecipeError, RejectedE
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.export import export
 from pocketzoo.deploy.export_forms import find_form
 from pocketzoo.reports.report import report
@@ -86,6 +87,7 @@ def planned_sections(
         yield name, to_plain(asked)
 
 
+@survives_exit
 def run(
     recipe: RunRecipe,
     out: str | Path,

@@ -21,6 +21,7 @@ from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.measure_graphs import candidates, measure
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends, size_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 SECONDS = 0.2  # that each row is timed for
 
 
+@survives_exit
 def compress(
     model: str | Path,
     out: str | Path,

@@ -62,11 +62,25 @@ NODES = Limit("nodes", 500_000, "nodes of a graph, each call of a function repla
 NESTING = Limit("nesting", 64, "graphs inside nodes, and functions that call functions, one in the other")
 TENSOR_VALUES = Limit("tensor-values", 2**28, "values of one tensor that a graph computes, or declares without storing")
 LAYERS = Limit("layers", 1_000, "layers that a config asks for")
-PIXELS = Limit("pixels", 178_956_970, "pixels of an image")
+SIZES = Limit("sizes", 2**24, "any one size in a config: a vocabulary, positions, channels, pixels of a side")
+PARAMETERS = Limit("parameters", 2**31, "parameters of a model that a config describes")
+INPUT_VALUES = Limit("input-values", 2**26, "values of the inputs that a config asks to make of one sample")
+PIXELS = Limit("pixels", 178_956_970, "pixels of an image, or of what a config resizes one to")
+TOKENIZER_BYTES = Limit("tokenizer-bytes", 2**26, "bytes of a tokenizer.json")
+TOKENIZER_GROWTH = Limit("tokenizer-growth", 4_096, "how many times longer the replacements of a tokenizer make a text")
+TOKENIZER_STEPS = Limit("tokenizer-steps", 1_000, "normalizers, pre-tokenizers and decoders of a tokenizer")
+TOKENIZER_REPEATS = Limit("tokenizer-repeats", 8, "repeats in a pattern of a tokenizer that are in or after each other")
+TOKENIZER_WORD = Limit("tokenizer-word", 10_000, "characters that a tokenizer takes for one word at most")
+UNPACKED_BYTES = Limit("unpacked-bytes", 2**32, "bytes that the compressed arrays of an .npz unpack to")
 RUN_SECONDS = Limit("run-seconds", 60, "seconds of one run of a graph on up to 8 samples; of more, in proportion")
 IMPORT_SECONDS = Limit("import-seconds", 60, "seconds of all runs that find the batch axis of a foreign graph")
 
-LIMITS = (NODES, NESTING, TENSOR_VALUES, LAYERS, PIXELS, RUN_SECONDS, IMPORT_SECONDS)
+LIMITS = (
+    NODES, NESTING, TENSOR_VALUES, LAYERS, SIZES, PARAMETERS, INPUT_VALUES, PIXELS, TOKENIZER_BYTES, TOKENIZER_GROWTH,
+    TOKENIZER_STEPS, TOKENIZER_REPEATS, TOKENIZER_WORD, UNPACKED_BYTES, RUN_SECONDS, IMPORT_SECONDS,
+)  # fmt: skip
+OF_STORED = 16  # parameters for each byte of stored weights: of a module that was cut down to a 64th, in float32
+SMALL = 2**26  # parameters that any config may describe, whatever its weights are
 
 
 def check_layers(config: Mapping[str, Any], names: Iterable[str], whose: str) -> None:
@@ -77,6 +91,34 @@ def check_layers(config: Mapping[str, Any], names: Iterable[str], whose: str) ->
     """
     for name in names:
         LAYERS.check(_total(config.get(name)), whose, f"layers by {name!r}")
+
+
+def check_sizes(config: Any, whose: str) -> None:
+    """Refuse a config that has a larger number than the limit of one size, wherever it stands.
+
+    Raises:
+        TooLargeError: it does.
+    """
+    waiting: list[tuple[str, Any]] = [("", config)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(str(key), each) for key, each in value.items()]
+        elif isinstance(value, (list, tuple)):
+            waiting += [(name, each) for each in value]
+        elif isinstance(value, int):
+            SIZES.check(abs(value), whose, f"as {name[:60]!r}")
+
+
+def check_parameters(count: int, whose: str, stored: int = 0) -> None:
+    """Refuse a model of more parameters than the limit, or than weights of ``stored`` bytes can be meant for (0: any).
+
+    Raises:
+        TooLargeError: it is; nothing of it was allocated yet.
+    """
+    PARAMETERS.check(count, whose)
+    if stored and count > max(SMALL, OF_STORED * stored) and PARAMETERS.value == PARAMETERS.default:
+        raise PARAMETERS.refusal(f"{whose} describes {count:,} parameters, and its weights are {stored:,} bytes")
 
 
 def _total(value: Any) -> float:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from pocketzoo.core.errors import in_a_line
 from pocketzoo.core.optional import version_of_first
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.open_backend import Backends, Way, backends, install, is_installed, version_of, why_not
 from pocketzoo.zoo.catalog.backend import BackendSpec, Check
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
@@ -25,6 +26,7 @@ _PACKAGES = (
 )
 
 
+@survives_exit
 def doctor(registry: Registry | None = None) -> list[Check]:
     """Check this environment: packages, and each back end with its runtimes.
 

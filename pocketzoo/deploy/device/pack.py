@@ -10,6 +10,7 @@ from pathlib import Path
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.bundles.work_folder import check_place
@@ -19,6 +20,7 @@ from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def pack(
     model: str | Path,
     out: str | Path,
@@ -48,7 +50,7 @@ def pack(
     if Path(out).resolve() == bundle.path.resolve():  # a registered model has a place of its own
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     manifest = bundle.manifest
-    with writing(Path(out), force=force) as draft:
+    with writing(Path(out), force=force, progress=progress) as draft:
         for name in _needed(bundle, target, resolver.registry):
             shutil.copyfile(bundle.path / name, draft.folder / name)
             draft.kinds[name] = manifest.files[name]

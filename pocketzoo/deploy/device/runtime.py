@@ -15,6 +15,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError, MissingDependencyError, PocketzooError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.deploy.device.fastest_runtime import Choice, choose, key_of, remember, remembered
 from pocketzoo.deploy.device.providers import (
     WayToRun,
@@ -59,6 +60,7 @@ class Runtime:
         self._running, self._closed = 0, False
         self.processor = processor_of(bundle, registry)
 
+    @survives_exit
     def predict(self, batch: Any, *, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Predict a batch: one output of the model as its graph has it, one row per sample, such as (B, classes).
 
@@ -79,6 +81,7 @@ class Runtime:
         """
         return self.infer(batch, out=None if out is None else {self.output: out})[self.output]
 
+    @survives_exit
     def infer(self, batch: Any, *, out: Arrays | None = None) -> Arrays:
         """All outputs of the model for a batch, by their names in the graph (``signature``), each as the graph has it.
 
@@ -134,6 +137,7 @@ class Runtime:
 
         return need_task(self.bundle.manifest, Resolver.of(self.registry).registry)
 
+    @survives_exit
     def answers(self, batch: Any) -> Answers:
         """The answers to a batch in the canonical form of the model's task: ``Classes``, ``Values``, ...
 
@@ -183,6 +187,7 @@ class Runtime:
         self.close()
 
 
+@survives_exit
 @keywords_renamed(providers="provider")
 def load_runtime(
     model: str | Path | Bundle,

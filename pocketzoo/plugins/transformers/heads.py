@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.untrusted.limits import SIZES
 from pocketzoo.plugins.head_options import PooledOptions, TokenOptions
 from pocketzoo.plugins.transformers import sentences
 from pocketzoo.plugins.transformers.repository_settings import read_json, refuse  # noqa: F401 - it was here before
@@ -173,6 +174,7 @@ def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes by their numbers; numbers where names are missing or alike."""
     names = config.get("id2label")
     count = len(names) if isinstance(names, dict) else int(config.get("num_labels") or 2)  # the library's own default
+    SIZES.check(count, "its config.json", "labels")
     labels = tuple(str(names.get(str(i), "")).strip() for i in range(count)) if isinstance(names, dict) else ()
     return labels if all(labels) and len(set(labels)) == count else tuple(f"LABEL_{i}" for i in range(count))
 

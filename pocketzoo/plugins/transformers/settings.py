@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.core.untrusted.limits import check_layers
+from pocketzoo.core.untrusted.limits import check_layers, check_sizes
 from pocketzoo.plugins.transformers.setting_values import HINT, Fits, either, flag, number, one_of, several, whole
 
 # The library's own functions; "xielu" is not among them, which looks for a package with a kernel.
@@ -214,7 +214,7 @@ def structure_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         UnsupportedModelError: the config is of no known family, or ``refusal`` says why not.
-        TooLargeError: it asks for more layers than the limit.
+        TooLargeError: it asks for more layers, or a larger size, than the limit.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in STRUCTURE:
@@ -222,4 +222,7 @@ def structure_of(config: Mapping[str, Any]) -> dict[str, Any]:
     if reason := refusal(config):
         raise UnsupportedModelError(reason, HINT)
     check_layers(config, LAYER_COUNTS, "its config.json")
-    return {name: value for name, value in config.items() if name in STRUCTURE[kind]}
+    structure = {name: value for name, value in config.items() if name in STRUCTURE[kind]}
+    numbers_of_it = {name: value for name, value in structure.items() if STRUCTURE[kind][name] not in (number, rope)}
+    check_sizes(numbers_of_it, "its config.json")
+    return structure

@@ -1,16 +1,27 @@
 """How a repository's texts become token ids: every setting of its tokenizer is followed or refused by name.
 
 The tokenizer itself is tokenizer.json, which the library tokenizers reads whole. What tokenizer_config.json says
-besides is followed where it is said here, and otherwise has to agree with that file.
+besides is followed where it is said here, and otherwise has to agree with that file, as the class that it names has to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from pocketzoo.plugins.transformers.repository_settings import check, read_table, refuse
 from pocketzoo.plugins.transformers.setting_values import Fits, either, flag, number, one_of, several, whole
+from pocketzoo.plugins.transformers.tokenizer_classes import (
+    NAMED,
+    TokenizerClass,
+    around,
+    class_of,
+    differs,
+    does,
+    id_of,
+    usual_tokens,
+)
 from pocketzoo.zoo.catalog.specs import Repository, TextSpec
 
 FILE, TOKENIZER, SPECIAL = "tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"
@@ -18,7 +29,7 @@ ENDLESS = 10**9  # from which maximum length on the library means none
 OFFSET = {"camembert", "mpnet", "roberta", "xlm-roberta"}  # count positions from the padding's id onwards
 SHORTEST = 512  # tokens, where neither config nor tokenizer say how many
 
-NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+MARKED = re.compile(r"\[\S+\]|<\S+>")  # what special tokens look like, and words do not
 
 
 def word(value: Any) -> bool:
@@ -45,7 +56,9 @@ FOLLOWED: dict[str, Fits] = {
          "keep_accents", "add_prefix_space"), flag),
     # As it is done here, or has no effect on a text's tokens unless it is true.
     **dict.fromkeys(("split_special_tokens", "trust_remote_code", "fix_mistral_regex"), no),
-    **dict.fromkeys(("do_basic_tokenize", "remove_space", "use_fast", "trim_offsets"), lambda value: value is True),
+    **dict.fromkeys(("do_basic_tokenize", "remove_space", "trim_offsets", "clean_text"), lambda value: value is True),
+    "wordpieces_prefix": one_of("##"),
+    "tokenizer_class": lambda value: isinstance(value, str) and value != "",
     "never_split": lambda value: value == [],
     "model_input_names": several(one_of("input_ids", "attention_mask", "token_type_ids")),
 }  # fmt: skip
@@ -58,7 +71,7 @@ HARMLESS = {
                     "of tokens made texts again"),
     **dict.fromkeys(("chat_template", "use_default_system_prompt", "response_schema", "default_prompt"),
                     "of conversations, which nothing here has"),
-    **dict.fromkeys(("tokenizer_class", "slow_tokenizer_class", "backend", "tokenizer_type", "tokenizer_file",
+    **dict.fromkeys(("slow_tokenizer_class", "use_fast", "extra_ids", "backend", "tokenizer_type", "tokenizer_file",
                      "vocab_file", "merges_file", "sp_model_kwargs", "legacy", "from_slow", "legacy_behaviour",
                      "special_tokens_map_file", "vocab_size", "mask_padding", "added_tokens_map"),
                     "which code makes a tokenizer of which files: here it is tokenizer.json as it is"),
@@ -80,7 +93,9 @@ def text_spec(repository: Repository, config: Mapping[str, Any]) -> TextSpec:
     special = read_table(repository, SPECIAL)
     check(SPECIAL, special, FOLLOWED, HARMLESS)
     tokenizer = read_table(repository, TOKENIZER)
-    _check_agreement({**special, **table}, tokenizer)
+    named = {**special, **table}
+    known = _class(named, config, tokenizer)
+    _check_agreement(named, tokenizer)
     truncation = tokenizer.get("truncation") or {}
     side = table.get("truncation_side") or str(truncation.get("direction", "right")).lower()
     vocabulary = int(config["vocab_size"])
@@ -92,7 +107,11 @@ def text_spec(repository: Repository, config: Mapping[str, Any]) -> TextSpec:
         padding=padding,
         checked=padding == "anywhere",
         cut="left" if side == "left" else "right",
-        special=_special({**special, **table}, tokenizer) if special or table else _of_config(config, tokenizer),
+        special=(
+            tuple(dict.fromkeys((*_special(named, tokenizer), *usual_tokens(known, named, tokenizer))))
+            if named or known
+            else _unnamed(config, tokenizer)
+        ),
     )
 
 
@@ -122,14 +141,19 @@ def _padding(
     """
     if isinstance(repository.input, TextSpec):  # its weights and graphs were made for that one
         return repository.input.pad, repository.input.padding
-    pad = config.get("pad_token_id")
+    pad, kind = config.get("pad_token_id"), config["model_type"]
+    if pad is None and "pad_token_id" in config and kind in OFFSET - {"mpnet"}:
+        raise refuse("config.json", "pad_token_id", None, f"from which a {kind} counts its positions")
+    if isinstance(pad, int) and pad >= vocabulary and kind not in ("gpt2", "mpnet"):
+        raise refuse("config.json", "pad_token_id", pad, f"which is not one of its {vocabulary} tokens")
     if not isinstance(pad, int) or not 0 <= pad < vocabulary:
         return vocabulary, "anywhere"
     architectures = config.get("architectures")
     first = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if reads_last(config) and first.endswith("ForSequenceClassification"):
         return pad, "end"
-    return (vocabulary if pad in _in_texts(config, tokenizer) else pad), "anywhere"
+    ordinary = pad in _in_texts(config, tokenizer) or not _is_special(pad, tokenizer)
+    return (vocabulary if ordinary else pad), "anywhere"
 
 
 def reads_last(config: Mapping[str, Any]) -> bool:
@@ -140,7 +164,7 @@ def reads_last(config: Mapping[str, Any]) -> bool:
 def _in_texts(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> set[int]:
     """Ids that ordinary texts have: what stands for unknown words, what is put around a text, what ends one."""
     ids = {i for name in ("bos_token_id", "eos_token_id") for i in _several(config.get(name))}
-    ids |= {i for part in _around(tokenizer) for i in part}
+    ids |= {i for part in around(tokenizer) for i in part}
     model = tokenizer.get("model") or {}
     vocabulary, unknown = model.get("vocab"), model.get("unk_token")
     if isinstance(vocabulary, dict) and unknown in vocabulary:
@@ -148,35 +172,21 @@ def _in_texts(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> set[in
     return ids | {*_several(model.get("unk_id"))}
 
 
+def _is_special(number_: int, tokenizer: Mapping[str, Any]) -> bool:
+    """Whether a token is none that an ordinary text has; also where the tokenizer has none of this number."""
+    for token in tokenizer.get("added_tokens") or ():
+        if token["id"] == number_:
+            return bool(token.get("special")) or MARKED.fullmatch(token["content"]) is not None
+    vocabulary = (tokenizer.get("model") or {}).get("vocab")
+    if isinstance(vocabulary, dict):
+        word_ = next((content for content, i in vocabulary.items() if i == number_), None)
+    else:
+        word_ = vocabulary[number_][0] if isinstance(vocabulary, list) and number_ < len(vocabulary) else None
+    return word_ is None or MARKED.fullmatch(word_) is not None
+
+
 def _several(value: Any) -> list[int]:
     return [each for each in (value if isinstance(value, list) else [value]) if whole(each)]
-
-
-def _around(tokenizer: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """The ids that tokenizer.json puts in front of a text and after it."""
-    front: list[int] = []
-    back: list[int] = []
-    for part in _nested(tokenizer.get("post_processor"), "processors"):
-        if part.get("type") in ("BertProcessing", "RobertaProcessing"):
-            front, back = [*front, part["cls"][1]], [*back, part["sep"][1]]
-        elif part.get("type") == "TemplateProcessing":
-            side, tokens = front, part.get("special_tokens") or {}
-            for piece in part.get("single") or ():
-                if "Sequence" in piece:
-                    side = back
-                else:
-                    side += tokens[piece["SpecialToken"]["id"]]["ids"]
-    return front, back
-
-
-def _nested(value: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """A part of tokenizer.json, or those that a sequence of them has."""
-    if isinstance(value, dict):
-        if value.get("type") == "Sequence":
-            for each in value.get(name) or ():
-                yield from _nested(each, name)
-        else:
-            yield value
 
 
 def _special(table: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[str, ...]:
@@ -185,6 +195,9 @@ def _special(table: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[st
     Raises:
         UnsupportedModelError: a token is found in another way, or has another id, than tokenizer.json says.
     """
+    former, today = table.get("additional_special_tokens"), table.get("extra_special_tokens")
+    if former and today and former != today:  # one of them wins, by the release of the library
+        raise refuse(FILE, "additional_special_tokens", former, f"and 'extra_special_tokens' to {str(today)[:60]}")
     listed = {token["content"]: token for token in tokenizer.get("added_tokens") or ()}
     found: dict[str, None] = {}
     for name in (*NAMED, "additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
@@ -210,13 +223,16 @@ def _special(table: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[st
     return tuple(found)
 
 
-def _of_config(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[str, ...]:
-    """Where no file names special tokens: those whose ids config.json has, if tokenizer.json lists none."""
+def _unnamed(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where no file names special tokens: those that config.json, or tokenizer.json's own parts, have the ids of.
+
+    A word that ordinary texts may have stays one, such as the second of several that end a text.
+    """
     vocabulary = (tokenizer.get("model") or {}).get("vocab")
     if tokenizer.get("added_tokens") or not isinstance(vocabulary, dict):
         return ()
-    ids = {i for name in ("bos_token_id", "eos_token_id", "pad_token_id") for i in _several(config.get(name))}
-    return tuple(content for content, i in vocabulary.items() if i in ids)
+    ids = {i for name in NAMED for i in _several(config.get(f"{name}_id"))} | _in_texts(config, tokenizer)
+    return tuple(content for content, i in vocabulary.items() if i in ids and MARKED.fullmatch(content))
 
 
 def _check_agreement(table: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> None:
@@ -225,43 +241,31 @@ def _check_agreement(table: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> 
     Raises:
         UnsupportedModelError: one says something else.
     """
-    normalizers = list(_nested(tokenizer.get("normalizer"), "normalizers"))
-    kinds = {part.get("type") for part in normalizers}
-    bert = next((part for part in normalizers if part.get("type") == "BertNormalizer"), {})
-    lowers = bool(bert.get("lowercase")) or "Lowercase" in kinds
-    own = bert.get("strip_accents")
-    strips = (lowers if own is None else bool(own)) if bert else "StripAccents" in kinds
-    cutters = list(_nested(tokenizer.get("pre_tokenizer"), "pretokenizers"))
-    spaces = (
-        any(part.get("add_prefix_space") or part.get("prepend_scheme", "never") != "never" for part in cutters)
-        or "Prepend" in kinds
-    )
-    done = {
-        "do_lower_case": lowers,
-        "strip_accents": strips,
-        "keep_accents": not strips,
-        "tokenize_chinese_chars": bool(bert.get("handle_chinese_chars")),
-        "add_prefix_space": spaces,
-    }  # fmt: skip
-    for name, says in done.items():
+    for name, says in does(tokenizer).items():
         if name in table and table[name] != says:
             raise refuse(FILE, name, table[name], f"unlike {TOKENIZER}")
     if "add_bos_token" in table or "add_eos_token" in table:
         for flag_, name, ids in zip(
-            ("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), _around(tokenizer), strict=True
+            ("add_bos_token", "add_eos_token"), ("bos_token", "eos_token"), around(tokenizer), strict=True
         ):
             adds = table.get(flag_, False)
-            wanted = [_id_of(table[name], tokenizer)] if adds and table.get(name) else []
+            wanted = [id_of(table[name], tokenizer)] if adds and table.get(name) else []
             if ids != wanted:
                 raise refuse(FILE, flag_, adds, f"unlike {TOKENIZER}")
 
 
-def _id_of(token: Any, tokenizer: Mapping[str, Any]) -> int | None:
-    content = token["content"] if isinstance(token, dict) else token
-    for each in tokenizer.get("added_tokens") or ():
-        if each["content"] == content:
-            return int(each["id"])
-    vocabulary = (tokenizer.get("model") or {}).get("vocab")
-    if isinstance(vocabulary, list):
-        return next((i for i, (piece, *_) in enumerate(vocabulary) if piece == content), None)
-    return vocabulary.get(content) if isinstance(vocabulary, dict) else None
+def _class(table: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> TokenizerClass | None:
+    """The class that a repository names; None where that takes tokenizer.json as it is.
+
+    Raises:
+        UnsupportedModelError: the library would make another tokenizer of it, or it is not known here.
+    """
+    path = FILE if table.get("tokenizer_class") else "config.json"
+    name = table.get("tokenizer_class") or config.get("tokenizer_class")
+    try:
+        known = class_of(name)
+    except (KeyError, AttributeError):
+        raise refuse(path, "tokenizer_class", name, "whose texts are not known here") from None
+    if known and (why := differs(known, table, tokenizer)):
+        raise refuse(path, "tokenizer_class", name, f"unlike {TOKENIZER}: {why}")
+    return known

@@ -24,6 +24,7 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.train.agents.replay_buffer import Replay
 from pocketzoo.train.agents.settings import AgentConfig, agent_settings
 from pocketzoo.train.optimizer_step import OptimizerStep
@@ -44,6 +45,7 @@ SNAPSHOT = "agent.safetensors"
 STATES = 2_048  # that are written to calibrate on
 
 
+@survives_exit
 def fit_agent(
     environment: str,
     out: str | Path,

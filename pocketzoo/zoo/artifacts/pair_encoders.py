@@ -11,6 +11,7 @@ from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.names import RULE, as_file_name, is_name
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.artifacts.dual import SIMILARITY
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
@@ -23,6 +24,7 @@ from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def pair_encoders(
     models: Mapping[str, str | Path],
     out: str | Path,
@@ -63,7 +65,7 @@ def pair_encoders(
                 )
             inputs[tensor.name] = name
     first = next(iter(bundles.values())).manifest
-    with writing(Path(out), force=force) as draft:
+    with writing(Path(out), force=force, progress=progress) as draft:
         for name, bundle in bundles.items():
             shutil.copyfile(bundle.graph(""), draft.mark(graph_name(graph=name), precision="float32", graph=name))
             for path, file in bundle.source_files().items():

@@ -76,4 +76,5 @@ def _files(module: ModuleType | None) -> list[Path]:
         return [path]
     while "." in package and (root.parent / "__init__.py").is_file():
         root, package = root.parent, package.rpartition(".")[0]
-    return sorted(p for p in root.rglob("*") if p.is_file() and not set(p.parts) & set(_LEFT_OUT))
+    # Below the root alone: the root itself may well stand in an environment called .venv.
+    return sorted(p for p in root.rglob("*") if p.is_file() and not set(p.relative_to(root).parts) & set(_LEFT_OUT))

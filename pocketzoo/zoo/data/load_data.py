@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from pocketzoo.core.errors import DataError, nearest
 from pocketzoo.core.files import reading_errors
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset
 from pocketzoo.zoo.catalog.processor import Processor
@@ -30,6 +31,7 @@ from pocketzoo.zoo.data.target_kinds import of_kind
 NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a table may name after its question mark
 
 
+@survives_exit
 def load_data(
     reference: str | Path | Dataset,
     *,
@@ -67,6 +69,8 @@ def load_data(
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is not a path and no registered name.
     """
+    if not 0 <= seed < 2**31:
+        raise DataError(f"the seed cannot be {seed}", "give a whole number of at least 0 and below 2^31")
     known = registry or default_registry()
     processor = None if reads is None else open_config(reads, registry=known)
     if isinstance(reference, Dataset):
@@ -103,8 +107,6 @@ def _load(
 ) -> Dataset:
     place, named = split_columns(reference)
     path = Path(place)
-    if seed < 0:
-        raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     columns = model_columns(named, processor, missing, fitted)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)

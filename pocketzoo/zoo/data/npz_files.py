@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, PocketzooError
+from pocketzoo.core.untrusted.limits import UNPACKED_BYTES
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
@@ -66,7 +68,10 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
     """The samples of an ``.npz``, one per row, and all its arrays; see ``read_npz``."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
+            _check_sizes(path, file.zip)
             arrays = {key: file[key] for key in file.files}
+    except PocketzooError:
+        raise
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
     together = next((each for each in names if each and arrays.keys() >= set(each)), ())
@@ -128,6 +133,29 @@ def _is_number(text: str) -> bool:
         return math.isfinite(cell(text))
     except ValueError:
         return False
+
+
+def _check_sizes(path: Path, archive: ZipFile) -> None:
+    """Refuse what unpacks to more than the limit, or says that it has more values than bytes: numpy takes memory first.
+
+    Raises:
+        TooLargeError: its compressed arrays unpack to more.
+        ValueError: an array states another size than it has.
+    """
+    entries = archive.infolist()
+    UNPACKED_BYTES.check(
+        sum(e.file_size for e in entries if e.compress_type != ZIP_STORED), str(path), "bytes, unpacked"
+    )
+    formats: Any = np.lib.format
+    for entry in entries:
+        with archive.open(entry) as member:
+            if member.read(6) != formats.MAGIC_PREFIX:
+                continue  # numpy gives its bytes as they are
+            version = tuple(member.read(2))
+            read_header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+            shape, _, dtype = read_header(member)
+            if dtype.itemsize * math.prod(shape) > entry.file_size - member.tell():
+                raise ValueError(f"its array {entry.filename.removesuffix('.npy')!r} is shorter than it says")
 
 
 def _unreadable(samples: Any, y: npt.NDArray[Any] | None, may_lack: bool) -> set[int]:

@@ -11,12 +11,15 @@ from torch import Tensor, fx, nn
 from pocketzoo.core.errors import UnsupportedLayerError, message_of
 from pocketzoo.core.reading.tensor_files import read_tensors
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.limits import check_parameters
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.saved_plans import saved_plan
 from pocketzoo.zoo.catalog.compressor import ModuleCompressor
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.specs import HubFile
 from pocketzoo.zoo.data.processors.open_processor import as_processor
+from pocketzoo.zoo.hub.store import Store
 from pocketzoo.zoo.hub.weights import load_state, read_weights
 from pocketzoo.zoo.models.heads import build_head
 from pocketzoo.zoo.models.resolver import Parts, Resolver, Structure
@@ -48,12 +51,14 @@ def build(ref: ModelRef, resolver: Registry | Resolver) -> Model:
     return build_parts(ref, resolve(ref, resolver))
 
 
-def build_parts(ref: ModelRef, parts: Parts) -> Model:
-    """``build``, of parts that are resolved.
+def build_parts(ref: ModelRef, parts: Parts, stored: int = 0) -> Model:
+    """``build``, of parts that are resolved; ``stored`` are the bytes of the model's weights, 0 if not known.
 
     Raises:
         UnsupportedModelError: a backbone of several features returns others than it states.
+        TooLargeError: it has more parameters than the limit.
     """
+    _check_parameters(ref, parts, stored)
     backbone = parts.backbone.build()
     if ref.cut:
         backbone = cut_after(backbone, ref.cut)
@@ -63,6 +68,21 @@ def build_parts(ref: ModelRef, parts: Parts) -> Model:
         check_features(out, parts.declared, parts.backbone.name, 2)
     head = build_head(parts.head, parts.features, ref.outputs, ref.head_options)
     return Model(backbone, head, parts.choice).eval()
+
+
+def _check_parameters(ref: ModelRef, parts: Parts, stored: int) -> None:
+    """Refuse what is too large, from a model without memory: of some modules none can be made, and they are."""
+    if parts.backbone.weights is not None and not stored:
+        weights = parts.backbone.weights
+        files = [file for file in (weights.file, *weights.shards) if isinstance(file, HubFile)]
+        found = [Store().find(file.sha256) for file in files]  # what is not there yet is not fetched for this
+        stored = sum(path.stat().st_size for path in found if path is not None)
+    try:
+        with torch.device("meta"):
+            modules = (parts.backbone.build(), build_head(parts.head, parts.features, ref.outputs, ref.head_options))
+    except (Exception, SystemExit):  # who builds it in earnest says what is wrong
+        return
+    check_parameters(sum(p.numel() for module in modules for p in module.parameters()), parts.backbone.name, stored)
 
 
 @keywords_renamed(registry="resolver")
@@ -91,12 +111,13 @@ def load_module(bundle: Bundle, resolver: Registry | Resolver) -> nn.Module:
 
 def module_of(bundle: Bundle, structure: Structure) -> nn.Module:
     """The module of a bundle, in eval mode: structure from its parts, plans replayed, weights from safetensors."""
-    module: nn.Module = build_parts(bundle.manifest.model, structure.parts)
+    weights = bundle.file("model.safetensors")
+    module: nn.Module = build_parts(bundle.manifest.model, structure.parts, weights.stat().st_size)
     for step in bundle.manifest.steps:
         compressor = structure.compressors[step.compressor]
         if isinstance(compressor, ModuleCompressor):
             module = compressor.apply(module, saved_plan(bundle, step, compressor), None)
-    load_state(module, read_tensors(bundle.file("model.safetensors")), bundle.manifest.name)
+    load_state(module, read_tensors(weights), bundle.manifest.name)
     return module.eval()
 
 

@@ -19,6 +19,7 @@ from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import batched_graph
 from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
@@ -74,6 +75,7 @@ class OnnxMetadata:
             raise RecipeError(f"size cannot be {self.size}", "give pixels per side, 1 or more")
 
 
+@survives_exit
 @keywords_renamed(reading="metadata")
 def open_graph(
     path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT, *, states: States | None = None

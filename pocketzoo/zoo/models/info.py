@@ -10,6 +10,7 @@ from typing import Any
 from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.bundles.manifest import MANIFEST, Manifest
 from pocketzoo.zoo.catalog.head_task import possible_tasks
@@ -19,6 +20,7 @@ from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def info(
     reference: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
 ) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bill_of_materials import bill_of_materials
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def materials(
     model: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
 ) -> dict[str, Any]:

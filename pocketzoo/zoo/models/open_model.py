@@ -8,6 +8,7 @@ from pathlib import Path
 from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
@@ -21,6 +22,7 @@ from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Resolver
 
 
+@survives_exit
 def open_model(
     reference: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
 ) -> Bundle:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import HubConnectionError, LockError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.repository_loader import LOADER, backbone_of
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.hub.lock_file import NAME, Locked, LockedFile, read_lock, write_lock
@@ -29,6 +30,7 @@ class Pulled:
     files: tuple[Stored, ...]
 
 
+@survives_exit
 def pull(
     refs: Iterable[str],
     *,
@@ -60,6 +62,7 @@ def pull(
     return list(pulled.values())
 
 
+@survives_exit
 def lock(
     refs: Iterable[str],
     *,
@@ -76,6 +79,7 @@ def lock(
     return _lock(refs, Path(lock), again=False, resolver=Resolver.of(registry), progress=progress)
 
 
+@survives_exit
 def update(
     refs: Iterable[str],
     *,
@@ -94,6 +98,7 @@ def update(
     return _lock(refs or known, Path(lock), again=True, resolver=Resolver.of(registry), progress=progress)
 
 
+@survives_exit
 def outdated(*, lock: str | Path = NAME, progress: Progress = SILENT) -> list[tuple[str, str, str]]:
     """Locked references whose branch or tag has moved: (reference, locked commit, commit now).
 

@@ -10,6 +10,7 @@ from pocketzoo.core.errors import BundleError, LicenseError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.tensor_files import read_tensors
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, seal
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.repository_loader import HEAD
@@ -18,6 +19,7 @@ from pocketzoo.zoo.hub.reference import HubRef
 UNCLEAR = {"", "unknown", "other", "none"}
 
 
+@survives_exit
 def push(
     bundle: str | Path,
     repo_id: str,

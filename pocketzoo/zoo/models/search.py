@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import Repository
 from pocketzoo.zoo.models.resolver import Resolver, find_loader
@@ -24,6 +25,7 @@ class Found:
     reason: str = ""  # why none does
 
 
+@survives_exit
 def search(
     words: str,
     *,

@@ -53,7 +53,8 @@ def asked(*folders: Path) -> str:
 
 @pytest.fixture
 def package(tmp_path):
-    folder = tmp_path / "ownplugin"
+    """As it is installed: below a folder whose name is left out where it stands inside a package."""
+    folder = tmp_path / ".venv" / "lib" / "ownplugin"
     (folder / "data").mkdir(parents=True)
     (folder / "__init__.py").write_text(dedent(PLUGIN.format(package="ownplugin")))
     (folder / "net.py").write_text("class Net:\n    pass\n")
@@ -82,6 +83,8 @@ def test_what_python_writes_alongside_does_not_count(package):
     before = asked(package.parent)
     (package / "__pycache__").mkdir()
     (package / "__pycache__" / "net.cpython-311.pyc").write_bytes(b"x")
+    (package / ".git").mkdir()
+    (package / ".git" / "HEAD").write_text("x")
     assert asked(package.parent) == before
 
 

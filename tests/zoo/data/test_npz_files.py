@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, TooLargeError
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.npz_files import read_npz
@@ -166,3 +169,32 @@ def test_arrays_by_the_names_of_inputs_are_samples_of_several_things(tmp_path, r
     np.savez(tmp_path / "odd.npz", image=arrays["image"], ids=arrays["ids"][:3])
     with refused(DataError, "20 of 'image', 3 of 'ids'"):
         read_npz(tmp_path / "odd.npz", 0, "classes", names=[("image", "ids")])
+
+
+def test_what_unpacks_to_more_than_the_limit_is_refused_before_it_is_unpacked(tmp_path, refused, monkeypatch):
+    x = np.zeros((10, 100_000), np.uint8)
+    np.savez_compressed(tmp_path / "bomb.npz", x=x, y=TEN)
+    np.savez(tmp_path / "plain.npz", x=x, y=TEN)
+    assert (tmp_path / "bomb.npz").stat().st_size < 10_000
+    monkeypatch.setenv("POCKETZOO_MAX_UNPACKED_BYTES", "1000000")
+    with refused(TooLargeError, "bomb.npz has 1,000,", "bytes, unpacked", hint="POCKETZOO_MAX_UNPACKED_BYTES"):
+        read_npz(tmp_path / "bomb.npz", 0)
+    assert len(whole(read_npz(tmp_path / "plain.npz", 0), "samples")) == 10, "it is as large as its file"
+    monkeypatch.setenv("POCKETZOO_MAX_UNPACKED_BYTES", "2000000")
+    assert len(whole(read_npz(tmp_path / "bomb.npz", 0), "samples")) == 10
+
+
+@pytest.mark.parametrize("shape", ["(10, 100000000000)", "(10, 3)", "(99999999999999999999, 2)"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_an_array_that_says_it_is_larger_than_its_bytes_is_refused(shape, version, tmp_path, refused):
+    """numpy would make an array of the stated size before it reads the first byte."""
+    member = io.BytesIO()
+    np.lib.format.write_array(member, np.zeros((10, 2), np.float32), version=version)
+    said = b"'shape': (10, 2), }"
+    assert said in member.getvalue()
+    longer = f"'shape': {shape}, }}".encode()
+    body = member.getvalue().replace(said, longer, 1).replace(b" " * (len(longer) - len(said)), b"", 1)
+    with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
+        archive.writestr("x.npy", body)
+    with refused(DataError, "cannot read", "its array 'x' is shorter than it says"):
+        read_npz(tmp_path / "d.npz", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import pocketzoo
-from pocketzoo.core.errors import BundleError, HeadMismatchError, UnknownNameError, UnsupportedLayerError
+from pocketzoo.core.errors import BundleError, HeadMismatchError, TooLargeError, UnknownNameError, UnsupportedLayerError
 from pocketzoo.plugins.tinynet.module import TinyNet
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.manifest import ModelRef
@@ -315,3 +316,21 @@ def test_an_example_does_not_touch_the_global_generator():
     before = torch.get_rng_state()
     example(InputSpec(shape=("batch", 1, 4, 4), mean=(0.0,), std=(1.0,), resize=4))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# -- sizes
+
+
+def test_a_model_of_more_parameters_than_the_limit_is_refused_before_it_takes_memory(registry, refused):
+    with refused(TooLargeError, "tinynet has 513,000,", "parameters", hint="POCKETZOO_MAX_PARAMETERS"):
+        build(ref(outputs=10**9), registry)
+
+
+def test_a_bundle_describes_no_more_than_its_weights_can_be_meant_for(fitted, registry, refused, monkeypatch):
+    manifest = fitted.manifest
+    large = replace(manifest, model=replace(manifest.model, outputs=150_000))  # of 77 M parameters, below the limit
+    with refused(TooLargeError, "describes 77,", "its weights are", hint="POCKETZOO_MAX_PARAMETERS"):
+        load_module(replace(fitted, manifest=large), registry)
+    monkeypatch.setenv("POCKETZOO_MAX_PARAMETERS", "3000000000")
+    with refused(BundleError, "do not fit its structure"):
+        load_module(replace(fitted, manifest=large), registry)

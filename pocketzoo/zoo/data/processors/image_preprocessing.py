@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Array, ImageLike
 from pocketzoo.core.errors import DataError, TooLargeError, message_of
+from pocketzoo.core.files import check_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.limits import PIXELS
@@ -74,6 +76,8 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
+    if isinstance(file, Path):
+        check_file(file)
     if (most := PIXELS.value) > PIXELS.default:  # Pillow has a limit of its own, the same as ours unless ours is raised
         setattr(pil, "MAX_IMAGE_PIXELS", most)  # noqa: B010 - its stubs lack it
     try:
@@ -176,6 +180,7 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
     size = tuple(max(side, low) for side, low in zip(sides, (width, height), strict=True))
     if spec.stretch:
         size = (spec.stretched[1], spec.stretched[0]) if spec.stretched else (width, height)
+    PIXELS.check(math.prod(size), "the image, resized as the model's config asks,", "pixels")
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])

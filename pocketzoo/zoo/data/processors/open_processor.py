@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from pocketzoo.core.errors import PluginError, PocketzooError, RecipeError, UnsupportedModelError, in_a_line
 from pocketzoo.core.typed import from_plain, to_plain
+from pocketzoo.core.untrusted.limits import INPUT_VALUES
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
@@ -108,6 +110,9 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
         raise PluginError(
             f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
+    shapes = [[dim for dim in tensor.sample_shape if isinstance(dim, int)] for tensor in processor.inputs]
+    values = sum(abs(math.prod(shape)) for shape in shapes)
+    INPUT_VALUES.check(values, f"the processor {spec.name!r}", "values to make of one sample")
     return processor
 
 

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.core.reading.documents import MalformedError, read_bytes
 from pocketzoo.zoo.data.processors.encoded_text import text_of
 
 # What a text hardly looks like: one word with a slash in it or a suffix at its end, or several that end as files of
@@ -47,9 +48,11 @@ def text_or_file(argument: str | Path) -> str | Path:
     if stat.S_ISDIR(mode):
         raise DataError(f"{argument} is a folder, and neither a text nor a file of one", "name the files in it")
     try:
-        with path.open("rb") as file:
-            return path if stat.S_ISREG(mode) else text_of(file.read(), str(path))  # a pipe can be read once
-    except OSError as error:
+        if not stat.S_ISREG(mode):
+            return text_of(read_bytes(path), str(path))  # a pipe can be read once
+        with path.open("rb"):
+            return path
+    except (OSError, MalformedError) as error:
         raise DataError(f"cannot read {argument}: {message_of(error)}", FORCE) from error
 
 

@@ -14,6 +14,7 @@ from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.optional import require
 from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.specs import TextSpec
+from pocketzoo.zoo.data.processors.tokenizer_bounds import check_tokenizer
 
 SHOWN = 60  # characters of a text in an error
 
@@ -27,11 +28,13 @@ class TextEncoder:
         Raises:
             MissingDependencyError: the package tokenizers is not installed.
             BundleError: the tokenizer is missing or cannot be read.
+            TooLargeError: it would take memory or time without end; see ``tokenizer_bounds``.
         """
         if spec.tokenizer not in files:
             raise BundleError(f"the model has no {spec.tokenizer}", "rebuild the bundle, from a model that has one")
         tokenizers = require("tokenizers", extra="text")
         self.file = files[spec.tokenizer]
+        check_tokenizer(self.file)
         with _explained(self.file):
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(self.file))
             if spec.special:
@@ -94,11 +97,10 @@ class TextEncoder:
         """Ids (B, longest), and ones where they are tokens of a text, whatever their id. An empty text is padding.
 
         Raises:
-            DataError: ``spec.checked``, and a text has the padding's id for a token.
+            DataError: a text has a token after the model's vocabulary, or, with ``spec.checked``, the padding's id.
         """
         rows = [encoding.ids for encoding in self._encodings(texts)]
-        if self.spec.checked:
-            self._check_padding(texts, rows)
+        self._check_ids(texts, rows)
         ids = np.full((len(rows), max(1, *map(len, rows))), self.pad, np.int64)
         mask = np.zeros_like(ids)
         for i, row in enumerate(rows):
@@ -106,15 +108,19 @@ class TextEncoder:
             mask[i, : max(len(row), 1)] = 1
         return ids, mask
 
-    def _check_padding(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+    def _check_ids(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> None:
+        known = self.spec.vocabulary
         for text, row in zip(texts, rows, strict=True):
-            if self.pad in row:
-                word = self.tokenizer.id_to_token(self.pad)
-                shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-                raise DataError(
-                    f"the text {shown!r} has the token {word!r}, which this model takes for padding",
-                    "leave it out of the text",
-                )
+            last = max(row, default=0)
+            if self.spec.checked and self.pad in row:
+                number, why = self.pad, "which this model takes for padding"
+            elif known and last >= known:  # a tokenizer may list more tokens than the model was made for
+                number, why = last, f"which is none of the model's {known}"
+            else:
+                continue
+            word = self.tokenizer.id_to_token(number)
+            shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            raise DataError(f"the text {shown!r} has the token {word!r}, {why}", "leave it out of the text")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pocketzoo.core.errors import (
     MissingPluginError,
     PluginError,
     RecipeError,
+    TooLargeError,
     UnsupportedModelError,
 )
 from pocketzoo.core.optional import require
@@ -153,3 +154,16 @@ def test_a_foreign_array_keeps_its_type(registry):
     reads = open_described(Described(**to_plain(described)), {}, registry)
     assert isinstance(reads.spec, ArraysSpec)
     assert reads([np.zeros((5, 6))])["x"].dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [("batch", 1, 10**6, 10**6), ("batch", 3, 40_000, 40_000)])
+def test_inputs_that_no_memory_holds_are_refused_when_a_processor_is_opened(shape, refused):
+    config = replace(IMAGE, shape=shape, mean=(0.3,) * shape[1], std=(0.4,) * shape[1])
+    with refused(TooLargeError, "values to make of one sample", hint="POCKETZOO_MAX_INPUT_VALUES"):
+        open_config(config)
+
+
+def test_an_image_is_not_resized_to_what_no_memory_holds(refused):
+    processor = open_config(replace(IMAGE, resize=10**6))
+    with refused(TooLargeError, "resized as the model's config asks", hint="POCKETZOO_MAX_PIXELS"):
+        processor([np.zeros((8, 8), np.uint8)])

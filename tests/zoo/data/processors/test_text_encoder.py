@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from hubmodels import WORDS
@@ -78,3 +79,18 @@ def test_many_texts_are_read_in_pieces_and_none_is_left_out(files):
 def test_a_text_without_a_token_is_padding(files):
     ids = TextEncoder(SPEC, files)(["", WORDS[4]])
     assert ids.tolist() == [[2, 3, 0], [2, 4, 3]]
+
+
+def test_the_paddings_id_in_a_text_is_refused_by_its_word_where_it_would_be_taken_for_padding(files, refused):
+    spec = replace(SPEC, pad=WORDS.index("small"), checked=True)
+    with refused(DataError, "the text 'the small model' has the token 'small', which this model takes for padding"):
+        TextEncoder(spec, files)(["fast", "the small model"])
+    assert TextEncoder(replace(spec, checked=False), files)(["the small model"])[0, 2] == spec.pad
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_by_its_word(files, refused):
+    """A tokenizer lists a word that was added after the model was made."""
+    spec = replace(SPEC, special=("<new>",))
+    with refused(DataError, f"has the token '<new>', which is none of the model's {len(WORDS)}", hint="leave it out"):
+        TextEncoder(spec, files)(["the <new> model"])
+    assert TextEncoder(replace(spec, vocabulary=0), files)(["the <new> model"])[0, 2] == len(WORDS)
