@@ -184,7 +184,8 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    rest = (image.width - width, image.height - height)
+    left, top = (round(each / 2) if spec.center == "even" else each // 2 for each in rest)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32)
     low, high = spec.value_range
     pixels = pixels.reshape(height, width, channels) / 255.0 * (high - low) + low
