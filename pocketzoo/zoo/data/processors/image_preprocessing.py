@@ -119,6 +119,8 @@ def convert_image(image: Any, channels: int) -> Any:
 
 def _shown(image: Any, channels: int) -> Any:
     """An image as people see it: turned as its camera says, in mode L or RGB."""
+    if 0 in image.size:
+        raise DataError(f"an image of {image.width} x {image.height} pixels has none", UNREADABLE)
     upright = require("PIL.ImageOps", extra="data").exif_transpose(image)
     mode, deep = upright.mode, upright.mode.startswith("I;16")
     if deep or (mode == "I" and image.format == "PNG"):  # Pillow would clip 16 bits to 8: most would be white
