@@ -117,6 +117,38 @@ def test_one_output_is_a_number(tmp_path):
         torch.testing.assert_close(module(x), wanted(model, spec, x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("said", "labels", "task", "loss"), [
+    ("multi_label_classification", 4, "multi-label-classification", "binary_cross_entropy_with_logits"),
+    ("multi_label_classification", 1, "multi-label-classification", "binary_cross_entropy_with_logits"),
+    ("single_label_classification", 4, "*-classification", "cross_entropy"),
+    ("single_label_classification", 1, "*-classification", "cross_entropy"),
+    ("regression", 4, "regression", "mse_loss"),
+    (None, 4, "*-classification", "cross_entropy"),
+    (None, 1, "regression", "mse_loss"),
+])  # fmt: skip
+@pytest.mark.parametrize(("family", "kind"), [("bert", "sequence"), ("vit", "image")])
+def test_what_a_classifier_says_of_its_problem_is_followed(family, kind, said, labels, task, loss, tmp_path):
+    model = write_headed(tmp_path, family, kind, labels=labels)
+    facts = repository(tmp_path, problem_type=said)
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    assert (head.task, head.loss, head.outputs) == (task, loss, labels)
+    assert (head.labels is None) is (task == "regression")
+    state = read_safetensors(tmp_path / "model.safetensors")
+    module, reader = spec.build().eval(), build_head(head, spec.features, head.outputs).eval()
+    module.load_state_dict(spec.weights.convert(dict(state)))
+    reader.load_state_dict(head.weights.convert(dict(state)))
+    x = example(spec.input, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(reader(module(x)), wanted(model, spec, x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("said", ["ranking", "", 3])
+def test_a_problem_of_another_kind_is_refused_by_name(said, tmp_path, refused):
+    write_headed(tmp_path, "bert", "sequence")
+    with refused(UnsupportedModelError, f"its config.json sets 'problem_type' to {said!r}"):
+        plugin.head_of(repository(tmp_path, problem_type=said))
+
+
 @pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", "", None])
 def test_other_architectures_have_no_head(architecture, tmp_path):
     write_model(tmp_path, "bert")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pocketzoo.plugins.head_modules import ACTIVATIONS as NAMED
 from pocketzoo.plugins.head_modules import present
-from pocketzoo.plugins.transformers.sentences import Dense
+from pocketzoo.plugins.transformers.sentence_options import Dense
 from pocketzoo.zoo.catalog.specs import FeatureSpec
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {**NAMED, "": nn.Identity}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.transformers.repository_settings import check, read_json, read_table, refuse
+from pocketzoo.plugins.transformers.sentence_options import Dense
 from pocketzoo.plugins.transformers.setting_values import HINT, Fits, either, flag, one_of, several, whole
 from pocketzoo.zoo.catalog.specs import FeatureSpec, HeadSpec, Repository, TextSpec
 
@@ -93,16 +94,6 @@ HARMLESS_OF_MODEL = {
     "__version__": "what wrote it",
     "similarity_fn_name": "how two vectors are compared, after they are made",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Dense:
-    """A linear layer after the pooling, and its activation."""
-
-    inputs: int
-    outputs: int
-    bias: bool = True
-    activation: str = "tanh"  # "": none
 
 
 @dataclass(frozen=True, slots=True)
