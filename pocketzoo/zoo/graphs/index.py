@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs, inner_graphs
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_quantizable, operator_of, out_axis
+from pocketzoo.zoo.graphs.shape_inference import inferred
 
 Dims = list[int | str]
 SMALL = 64  # values of a constant that may be a shape
@@ -79,18 +81,16 @@ class GraphIndex:
         return shapes
 
     @cached_property
-    def _inferred(self) -> GraphProto:
-        try:
-            return shape_inference.infer_shapes(self._snapshot, data_prop=True).graph
-        except shape_inference.InferenceError:  # of a graph that is refused for it later
-            return self._snapshot.graph
+    def _inferred(self) -> list[GraphProto]:
+        return inferred(self._snapshot)
 
     def _values(self) -> Iterator[ValueInfoProto]:
-        yield from (*self._inferred.input, *self._inferred.value_info, *self._inferred.output)
+        for graph in self._inferred:
+            yield from (*graph.input, *graph.value_info, *graph.output)
 
     def values(self) -> Iterator[ValueInfoProto]:
         """Every tensor that shape inference knows, of the graphs inside nodes too."""
-        for graph in graphs(self._inferred):
+        for graph in chain.from_iterable(map(graphs, self._inferred)):
             yield from (*graph.input, *graph.value_info, *graph.output)
 
     def is_float(self, name: str) -> bool:
