@@ -49,7 +49,7 @@ def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> Non
     """
     from pocketzoo.zoo.bundles.signing import sign
 
-    echo(f"wrote {sign(bundle, key=key, password=password, out=out)}")
+    echo(f"wrote {sign(bundle, key=key, password=password, out=out, progress=Bars())}")
 
 
 @click.command()

@@ -148,7 +148,7 @@ def bench(
         gpu="" if gpu is None else gpu.name,
     )
     for bundle in kept:
-        with updating(bundle, force=force) as draft:
+        with updating(bundle, force=force, progress=progress) as draft:
             assert draft.manifest is not None
             stored = draft.manifest.measurements
             draft.manifest = replace(draft.manifest, measurements=with_run(stored, rows))

@@ -194,6 +194,21 @@ def test_random_samples_replace_nothing_that_was_measured_on_data(fitted_copy, d
     assert "on random samples" in text
     assert "random samples on onnxruntime" in text
     assert run("info", path, "--json").stdout.count('"data": "random samples"') == 1, "in its row alone"
+    assert "on random samples" not in (path / "README.md").read_text("utf8"), "where there are data"
+
+
+def test_where_nothing_but_random_samples_was_measured_it_is_said(compressed, tmp_path, run):
+    """By the model card, and by ``info`` of each output."""
+    path = shutil.copytree(compressed.path, tmp_path / "small")
+    with updating(read_bundle(path)) as draft:
+        draft.manifest = replace(draft.manifest, measurements=())
+    bench([path], save=True, **QUICK)
+    said = [line for line in (path / "README.md").read_text("utf8").splitlines() if line.startswith("- measured")]
+    assert said
+    assert all(line.endswith("on 64 random samples") for line in said), said
+    shown = run("info", path).stdout.splitlines()
+    assert [line.split()[1:] for line in shown if line.startswith("measured.data")] == [["random", "samples"]]
+    assert all("(random samples)" in line for line in shown if " dB for " in line)
 
 
 def test_without_saving_nothing_is_written(fitted_copy, digits):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.files import put_folder
-from pocketzoo.core.progress import Progress
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle, put_bundle, read_bundle
 from pocketzoo.zoo.bundles.work_folder import KEY, LOCK, clear, unfinished
 
@@ -20,9 +20,9 @@ DISTILLATION = "distillation"  # what the step at hand has learned so far
 class Checkpoints:
     """A work folder with the bundle that the last finished step made."""
 
-    def __init__(self, folder: Path, out: Path, *, force: bool = False) -> None:
+    def __init__(self, folder: Path, out: Path, *, force: bool = False, progress: Progress = SILENT) -> None:
         """Takes up what an earlier run left in ``folder``."""
-        self.folder, self.out, self.force = folder, out, force
+        self.folder, self.out, self.force, self.progress = folder, out, force, progress
         self.finished = 0  # steps
         self.bundle: Bundle | None = None  # what they made of the source
         for number in sorted((int(p.name.removeprefix(STEP)) for p in folder.glob(f"{STEP}*")), reverse=True):
@@ -50,7 +50,7 @@ class Checkpoints:
         Raises:
             BundleError: something is there since the run began, and is not to be replaced.
         """
-        put_bundle(folder, self.out, force=self.force, work=self.folder)
+        put_bundle(folder, self.out, force=self.force, work=self.folder, progress=self.progress)
         return read_bundle(self.out)
 
 
@@ -67,7 +67,7 @@ def checkpoints(out: Path, key: str, progress: Progress, *, force: bool = False)
     """
     with unfinished(out, key, progress, _left, force=force) as folder:
         place = Path(os.path.realpath(out))  # of a link, the folder it leads to is replaced
-        saved = Checkpoints(folder, place, force=force)
+        saved = Checkpoints(folder, place, force=force, progress=progress)
         if saved.finished:
             progress.say(f"resuming after step {saved.finished} of an earlier run")
         yield saved

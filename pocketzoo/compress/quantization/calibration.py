@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
+SMALL = 4096  # values of a tensor up to which samples are counted together,
+WAITING = 2**25  # while they have no more bytes than these
 
 
 @dataclass
@@ -51,31 +53,75 @@ def observe(
     Raises:
         DataError: there are no samples, or an activation is not finite.
     """
-    histograms = {name: Histogram() for name in tensors}
+    counters = {name: _Counter(name) for name in tensors}
     moments: dict[Im2col, ColumnMoments] = {}
     by_tensor: dict[str, list[Im2col]] = {}
     for im2col in layer_inputs:
         by_tensor.setdefault(im2col.tensor, []).append(im2col)
     watched = list(dict.fromkeys([*tensors, *sorted(by_tensor)]))
-    count = 0
+    count = waiting = 0
     with large_mapped():
-        for values in activations(model, watched, samples):
+        for values in activations(model, watched, samples, finite=False):
             for name in watched:  # each value goes before the next sample comes
                 value = values.pop(name)
-                if name in histograms:
-                    histograms[name].add(value)
+                if name in counters:
+                    waiting += counters[name].add(value)
+                else:
+                    _check_finite(name, value.min(), value.max())
                 for im2col in by_tensor.get(name, ()):
                     if im2col in moments and not _wants(moments[im2col], count):
                         continue
                     columns = im2col.columns(value, count)
-                    moments.setdefault(im2col, ColumnMoments.empty(*columns.shape[:2])).add(columns)
+                    if im2col not in moments:
+                        moments[im2col] = ColumnMoments.empty(*columns.shape[:2])
+                    moments[im2col].add(columns)
                 del value
             count += 1
+            if waiting > WAITING:
+                for counter in counters.values():
+                    counter.flush()
+                waiting = 0
+        for counter in counters.values():
+            counter.flush()
     if count == 0:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     for moment in moments.values():
         moment.flush()
-    return Observed(histograms, moments, count)
+    return Observed({name: counter.histogram for name, counter in counters.items()}, moments, count)
+
+
+class _Counter:
+    """The histogram of one tensor. What is small waits until there is more of it: calls cost more than counting."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.histogram = name, Histogram()
+        self._waiting: list[Array] = []
+        self._ends: list[tuple[np.generic, np.generic]] = []  # the least and the largest of each
+
+    def add(self, value: Array) -> int:
+        """Count a sample, now or at the next ``flush``; returns the bytes that wait for it.
+
+        Raises:
+            DataError: a value is not finite.
+        """
+        ends = value.min(), value.max()
+        _check_finite(self.name, *ends)
+        if self._waiting and (value.size, value.dtype) != (self._waiting[0].size, self._waiting[0].dtype):
+            self.flush()
+        self._waiting.append(value.reshape(-1))
+        self._ends.append(ends)
+        if value.size > SMALL:
+            self.flush()
+        return value.nbytes if self._waiting else 0
+
+    def flush(self) -> None:
+        """Count what waits."""
+        if self._waiting:
+            rows = np.stack(self._waiting) if len(self._waiting) > 1 else self._waiting[0][None]
+            lows, highs = np.array(self._ends).T
+            self._waiting.clear()
+            self._ends.clear()
+            self.histogram.add_samples(rows, lows, highs)
 
 
 def _wants(moments: ColumnMoments, samples: int) -> bool:
@@ -84,11 +130,17 @@ def _wants(moments: ColumnMoments, samples: int) -> bool:
 
 
 def activations(
-    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Arrays], *, as_written: bool = False
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    samples: Iterable[Arrays],
+    *,
+    as_written: bool = False,
+    finite: bool = True,
 ) -> Iterator[dict[str, Array]]:
     """The named tensors for each sample in turn, a batch of one.
 
     ``as_written``: of the graph as it is, without onnxruntime's rewriting; and values may be infinite, as in masks.
+    ``finite``: see that none is, as who looks at them anyway need not ask for.
 
     Raises:
         DataError: one of them is not finite.
@@ -100,8 +152,8 @@ def activations(
         # Asked for no outputs, onnxruntime would give all.
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
-        for name, value in values.items() if not as_written else ():
-            _check_finite(name, value)
+        for name, value in values.items() if finite and not as_written else ():
+            _check_finite(name, value.min(), value.max())
         yield values
 
 
@@ -130,8 +182,11 @@ def one_by_one(model: onnx.ModelProto, samples: Iterable[Arrays]) -> Iterator[Ar
         yield from (rows(arrays, slice(row, row + 1), axes) for row in range(count))
 
 
-def _check_finite(name: str, value: Array) -> None:
-    if not (np.isfinite(value.min()) and np.isfinite(value.max())):
+def _check_finite(name: str, low: Any, high: Any) -> None:
+    """Raises:
+    DataError: the least or the largest value is not finite.
+    """
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -47,16 +48,11 @@ class Im2col:
         x = self._padded(x[0])
         inside = x.shape[1:]
         extent = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
-        places = [(n - e) // s + 1 for n, s, e in zip(inside, self.strides, extent, strict=True)]
-        taken = np.unravel_index(
-            _spread(math.prod(places), places[-1], len(x) // self.groups * math.prod(self.kernel), turn), places
-        )
-        offsets = np.indices(self.kernel).reshape(len(self.kernel), -1)
-        corner = [t * s for t, s in zip(taken, self.strides, strict=True)]
-        at = [o[:, None] * d + c for o, d, c in zip(offsets, self.dilations, corner, strict=True)]  # (K, N) an axis
-        index = np.ravel_multi_index(at, inside)
-        columns: Array = x.reshape(len(x), -1).take(index.ravel(), axis=1)  # (C, K * N)
-        return columns.reshape(self.groups, -1, index.shape[1])
+        places = tuple((n - e) // s + 1 for n, s, e in zip(inside, self.strides, extent, strict=True))
+        step = _step(math.prod(places), places[-1], len(x) // self.groups * math.prod(self.kernel))
+        positions = _positions(self.kernel, self.strides, self.dilations, inside, places, turn % step, step)
+        columns: Array = x.reshape(len(x), -1).take(positions.ravel(), axis=1)  # (C, K * N)
+        return columns.reshape(self.groups, -1, positions.shape[1])
 
     def _padded(self, x: Array) -> Array:
         rank, pads = len(self.kernel), self.pads
@@ -78,11 +74,35 @@ class Im2col:
 
 
 def _spread(count: int, width: int, size: int, turn: int) -> npt.NDArray[np.int64]:
-    """Some of ``count`` positions. The step shares no factor with ``width``: all columns of an image are seen."""
+    """Some of ``count`` positions, ``_step`` apart."""
+    step = _step(count, width, size)
+    return np.arange(turn % step, count, step)
+
+
+def _step(count: int, width: int, size: int) -> int:
+    """From one position to the next: it shares no factor with ``width``, so that all columns of an image are seen."""
     step = -(-count // min(max(size, LEAST), MOST))
     while step > 1 and math.gcd(step, width) > 1:
         step += 1
-    return np.arange(turn % step, count, step)
+    return step
+
+
+@lru_cache(maxsize=64)  # layers that are alike read alike, sample after sample
+def _positions(
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    inside: tuple[int, ...],
+    places: tuple[int, ...],
+    start: int,
+    step: int,
+) -> npt.NDArray[np.int64]:
+    """Where in a padded image of the lengths ``inside`` columns are (K, N): every ``step`` of the ``places``."""
+    taken = np.unravel_index(np.arange(start, math.prod(places), step), places)
+    offsets = np.indices(kernel).reshape(len(kernel), -1)
+    corner = [t * s for t, s in zip(taken, strides, strict=True)]
+    at = [o[:, None] * d + c for o, d, c in zip(offsets, dilations, corner, strict=True)]  # (K, N) an axis
+    return np.asarray(np.ravel_multi_index(at, inside))
 
 
 def im2col_of(node: NodeProto, weight: Array) -> Im2col:

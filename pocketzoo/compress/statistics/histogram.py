@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,11 +11,16 @@ import numpy.typing as npt
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Range
+from pocketzoo.compress.statistics.range_losses import DIVERGENCE_NOISE, RangeLosses
 from pocketzoo.core.arrays import Array
 
 BINS = 2048  # on each side of zero
+STEPS = np.array([255, 254])  # of a range, and of a symmetric one
 VALUES = 16384  # of one tensor and sample that enter the histogram, evenly spread; minimum and maximum see all
 
+Losses = Callable[
+    [npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]], npt.NDArray[np.float64]
+]  # of ranges: their lower and upper ends, and their steps
 SHRINK = np.concatenate([np.linspace(1.0, 0.5, 26), np.linspace(0.48, 0.1, 20)])  # of the whole range, that are tried
 
 
@@ -28,23 +34,43 @@ class Histogram:
     high: float = 0.0
 
     def add(self, values: Array) -> None:
-        flat = values.ravel()
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
-        reach = max(-self.low, self.high)
-        if reach == 0.0:
+        """Count the values of one sample."""
+        rows = values.reshape(1, -1)
+        self.add_samples(rows, rows.min(1), rows.max(1))
+
+    def add_samples(self, rows: Array, lows: Array, highs: Array) -> None:
+        """Count those of some samples (S, N), whose least and largest are ``lows`` and ``highs`` (S,).
+
+        It is as if they came one after the other, in far fewer steps where N is small.
+        """
+        widths = []
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+            self.low, self.high = min(self.low, low), max(self.high, high)
+            widths.append(self._widened(self.width))
+            self.width = widths[-1]
+        zeros = widths.count(0.0)
+        if zeros == len(widths):
             return
-        if self.width == 0.0:
-            self.width = max(reach / BINS, 1e-30)  # its inverse must stay finite for activations of a dead layer
-        while self.width * BINS < reach:
+        step = max(1, rows.shape[1] // VALUES)
+        inverse = np.array([1.0 / width for width in widths[zeros:]]).astype(rows.dtype)
+        index = (rows[zeros:, ::step] * inverse[:, None]).astype(np.float32)
+        places = np.clip(np.floor(index, out=index).astype(np.int64), -BINS, BINS - 1)
+        if widths[zeros] != self.width:  # bins of the first rows were merged, for the last
+            places >>= np.array([round(math.log2(self.width / width)) for width in widths[zeros:]])[:, None]
+        self.counts += np.bincount(places.ravel() + BINS, minlength=2 * BINS)
+
+    def _widened(self, width: float) -> float:
+        """What ``width`` is once ``low`` and ``high`` lie in the bins; what was counted is merged in pairs for it."""
+        reach = max(-self.low, self.high)
+        if width == 0.0:
+            return 0.0 if reach == 0.0 else max(reach / BINS, 1e-30)  # of a dead layer: its inverse must stay finite
+        while width * BINS < reach:
             # Bins are merged outwards from the middle: the left half's first pair and the right half's.
             merged = self.counts.reshape(-1, 2).sum(1)
             self.counts[:] = 0
             self.counts[BINS // 2 : BINS // 2 + BINS] = merged
-            self.width *= 2
-        step = max(1, flat.size // VALUES)
-        index = (flat[::step] * (1.0 / self.width)).astype(np.float32)
-        index = np.clip(np.floor(index).astype(np.int64) + BINS, 0, 2 * BINS - 1)
-        self.counts += np.bincount(index, minlength=2 * BINS)
+            width *= 2
+        return width
 
     @property
     def centers(self) -> npt.NDArray[np.float64]:
@@ -60,15 +86,19 @@ class Histogram:
             return self._least_divergence()
         if config.ranges == "mse":
             return self._least_error()
-        rules = [self._minmax(), self._percentile(config.percentile), self._least_divergence(), self._least_error()]
-        values, counts = self._used()
-        affine = min(rules, key=lambda r: _error(values, counts, r.low, r.high, 255))
-        symmetric = min(rules, key=lambda r: _error(values, counts, -r.magnitude, r.magnitude, 254))
+        losses = self._losses()
+        rules = [self._minmax(), self._percentile(config.percentile),
+                 self._search(losses.divergences, DIVERGENCE_NOISE),
+                 self._search(losses.squared_errors, losses.error_noise)]  # fmt: skip
+        low, high, magnitude = np.array([(rule.low, rule.high, rule.magnitude) for rule in rules]).T
+        errors = losses.squared_errors(
+            np.concatenate([low, -magnitude]), np.concatenate([high, magnitude]), np.repeat(STEPS, len(rules))
+        ).reshape(2, -1)
+        affine, symmetric = (rules[_first_least(each, losses.error_noise)] for each in errors)
         return Range(low=affine.low, high=affine.high, magnitude=symmetric.magnitude)
 
-    def _used(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-        used = self.counts > 0
-        return self.centers[used], self.counts[used]
+    def _losses(self) -> RangeLosses:
+        return RangeLosses(self.counts, self.width)
 
     def _minmax(self) -> Range:
         return Range(low=self.low, high=self.high, magnitude=max(-self.low, self.high))
@@ -83,60 +113,40 @@ class Histogram:
 
     def _least_divergence(self) -> Range:
         """The range whose levels tell most of how values are distributed (Migacz 2017)."""
-        return self._search(lambda low, high, levels: _divergence(self._within(low, high), levels))
-
-    def _within(self, low: float, high: float) -> tuple[npt.NDArray[np.float64], int, int]:
-        """Counts of the bins between two values, and how many values lie below and above them."""
-        first = int(np.clip(np.floor(low / self.width) + BINS, 0, 2 * BINS - 1))
-        last = int(np.clip(np.ceil(high / self.width) + BINS, first + 1, 2 * BINS))
-        inside = self.counts[first:last].astype(np.float64)
-        return inside, int(self.counts[:first].sum()), int(self.counts[last:].sum())
+        return self._search(self._losses().divergences, DIVERGENCE_NOISE)
 
     def _least_error(self) -> Range:
         """The range with the least mean squared error after 8-bit rounding and saturation (Sung et al. 2015)."""
-        values, counts = self._used()
-        return self._search(lambda low, high, levels: _error(values, counts, low, high, levels))
+        losses = self._losses()
+        return self._search(losses.squared_errors, losses.error_noise)
 
-    def _search(self, loss: Callable[[float, float, int], float]) -> Range:
-        """The range that loses least. First both ends shrink together, then each alone: they hardly interact."""
-        best = (np.inf, self.low, self.high)
-        for lows, highs in ((SHRINK, SHRINK), (SHRINK, None), (None, SHRINK)):
-            base_low, base_high = best[1], best[2]
-            for i in range(len(SHRINK)):
-                low = base_low if lows is None else self.low * lows[i]
-                high = base_high if highs is None else self.high * highs[i]
-                lost = loss(low, high, 255)
-                if lost < best[0]:
-                    best = (lost, low, high)
-        reach = max(-self.low, self.high)
-        magnitude = min(SHRINK, key=lambda s: loss(-reach * s, reach * s, 254))
-        return Range(low=float(best[1]), high=float(best[2]), magnitude=float(reach * magnitude))
+    def _search(self, losses: Losses, noise: float) -> Range:
+        """The range that loses least. First both ends shrink together, then each alone: they hardly interact.
+
+        Of ranges whose losses differ by no more than ``noise`` it is the first.
+        """
+        reach, tried = max(-self.low, self.high), len(SHRINK)
+        both = losses(
+            np.concatenate([self.low * SHRINK, -reach * SHRINK]),
+            np.concatenate([self.high * SHRINK, reach * SHRINK]),
+            np.repeat(STEPS, tried),
+        )
+        at = _first_least(both[:tried], noise)
+        least, low, high = float(both[at]), self.low * SHRINK[at], self.high * SHRINK[at]
+        magnitude = reach * SHRINK[_first_least(both[tried:], noise)]
+        if self.low < 0.0 < self.high:  # else one end alone is both ends
+            steps = np.full(tried, STEPS[0])
+            alone = losses(self.low * SHRINK, np.full(tried, high), steps)
+            at = _first_least(alone, noise)
+            if alone[at] < least - noise:
+                least, low = float(alone[at]), self.low * SHRINK[at]
+            alone = losses(np.full(tried, low), self.high * SHRINK, steps)
+            at = _first_least(alone, noise)
+            if alone[at] < least - noise:
+                high = self.high * SHRINK[at]
+        return Range(low=float(low), high=float(high), magnitude=float(magnitude))
 
 
-def _error(
-    values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float, levels: int
-) -> float:
-    """Mean squared error of rounding ``values`` to ``levels`` steps between ``low`` and ``high``."""
-    if high <= low:
-        return float("inf")
-    scale = (high - low) / levels
-    zero = round(-low / scale)
-    rounded = (np.clip(np.round(values / scale) + zero, 0, levels) - zero) * scale
-    return float(np.dot(counts, (values - rounded) ** 2))
-
-
-def _divergence(within: tuple[npt.NDArray[np.float64], int, int], levels: int) -> float:
-    """Kullback-Leibler divergence of values saturated at the ends from the same told apart by ``levels`` only."""
-    inside, below, above = within
-    reference = inside.copy()
-    reference[0] += below
-    reference[-1] += above
-    used = inside > 0
-    if not used.any():
-        return float("inf")
-    level = np.arange(len(inside)) * min(levels, len(inside)) // len(inside)
-    share = np.bincount(level, inside) / np.maximum(np.bincount(level, used), 1)
-    told = np.where(used, share[level], 0.0)
-    p, q = reference / reference.sum(), told / told.sum()
-    seen = p > 0
-    return float(np.sum(p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))))
+def _first_least(losses: npt.NDArray[np.float64], noise: float) -> int:
+    """The place of the least of some losses; of equals the first."""
+    return int(np.argmax(losses <= losses.min() + noise))

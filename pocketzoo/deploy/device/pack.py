@@ -50,7 +50,7 @@ def pack(
     if Path(out).resolve() == bundle.path.resolve():  # a registered model has a place of its own
         raise BundleError(f"{out} is the bundle to pack", "choose another place with -o")
     manifest = bundle.manifest
-    with writing(Path(out), force=force) as draft:
+    with writing(Path(out), force=force, progress=progress) as draft:
         for name in _needed(bundle, target, resolver.registry):
             shutil.copyfile(bundle.path / name, draft.folder / name)
             draft.kinds[name] = manifest.files[name]

@@ -65,7 +65,7 @@ def pair_encoders(
                 )
             inputs[tensor.name] = name
     first = next(iter(bundles.values())).manifest
-    with writing(Path(out), force=force) as draft:
+    with writing(Path(out), force=force, progress=progress) as draft:
         for name, bundle in bundles.items():
             shutil.copyfile(bundle.graph(""), draft.mark(graph_name(graph=name), precision="float32", graph=name))
             for path, file in bundle.source_files().items():

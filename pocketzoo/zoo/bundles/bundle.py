@@ -16,6 +16,7 @@ from typing import Any
 from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
 from pocketzoo.core.files import disk_errors, put_folder, reading_errors, replacing_folder, sha256
 from pocketzoo.core.names import RULE, is_name
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import read_json
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.renamed import warn_renamed
@@ -185,7 +186,9 @@ def _manifest_at(path: Path) -> Manifest:
 
 
 @contextmanager
-def writing(path: Path, *, force: bool = True, work: Path | None = None) -> Iterator[Draft]:
+def writing(
+    path: Path, *, force: bool = True, work: Path | None = None, progress: Progress = SILENT
+) -> Iterator[Draft]:
     """Write a bundle: put files into ``draft.folder``, set ``draft.manifest``; it appears whole, or not at all.
 
     ``force`` replaces a bundle that is there. What a user asked to be written there is not to, unless told so.
@@ -197,14 +200,14 @@ def writing(path: Path, *, force: bool = True, work: Path | None = None) -> Iter
     """
     path = path.absolute()
     check_place(path, force=force)
-    with replacing_folder(path, partial(put_bundle, force=force, work=work)) as folder:
+    with replacing_folder(path, partial(put_bundle, force=force, work=work, progress=progress)) as folder:
         draft = Draft(folder)
         yield draft
         _seal(draft)
     draft.path = path
 
 
-def put_bundle(folder: Path, path: Path, *, force: bool, work: Path | None = None) -> None:
+def put_bundle(folder: Path, path: Path, *, force: bool, work: Path | None = None, progress: Progress = SILENT) -> None:
     """Move a finished bundle to ``path`` in one step; one that was there, perhaps since the run began, to ``folder``.
 
     Raises:
@@ -213,7 +216,9 @@ def put_bundle(folder: Path, path: Path, *, force: bool, work: Path | None = Non
     check_place(path, force=force)
     if work is not None:
         note_delivery(work, folder)
-    with changing(path) if (path / MANIFEST).is_file() else nullcontext():  # who changes it finishes first
+    with (
+        changing(path, progress=progress) if (path / MANIFEST).is_file() else nullcontext()
+    ):  # who changes it finishes first
         try:
             put_folder(folder, path, replace=force)
         except FileExistsError:  # since the line before
@@ -222,7 +227,9 @@ def put_bundle(folder: Path, path: Path, *, force: bool, work: Path | None = Non
 
 
 @contextmanager
-def updating(bundle: Bundle, path: Path | None = None, *, force: bool = False) -> Iterator[Draft]:
+def updating(
+    bundle: Bundle, path: Path | None = None, *, force: bool = False, progress: Progress = SILENT
+) -> Iterator[Draft]:
     """Change a bundle: the draft starts as a copy of it, and replaces it whole, or is written to ``path`` instead.
 
     The draft is of the bundle as it lies there now, which other processes may have added to since ``bundle`` was
@@ -235,12 +242,12 @@ def updating(bundle: Bundle, path: Path | None = None, *, force: bool = False) -
         StorageError: it is read-only, or the disk refused.
     """
     if path is not None:
-        with writing(path) as draft:
+        with writing(path, progress=progress) as draft:
             _copy(bundle, draft)
             yield draft
         return
     place = Path(os.path.realpath(bundle.path))
-    with changing(place):
+    with changing(place, progress=progress):
         current = _current(bundle)
         check_unsigned(place, force=force)
         check_writable(place)

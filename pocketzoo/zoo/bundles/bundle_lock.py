@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
@@ -10,15 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pocketzoo.core.errors import BundleError, BusyError, SignatureError, StorageError
-from pocketzoo.core.files import disk_errors, try_lock
+from pocketzoo.core.files import disk_errors, lock_holder, try_lock
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.manifest import SIGNATURE
 
+SILENCE = 1.0  # seconds of waiting after which it is said
 PATIENCE = 600.0  # seconds: most changes take few; the graphs of a language model are exported within one
 
 
 @contextmanager
-def changing(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold a bundle, to read it, change it and put it back: who else would change it waits.
+def changing(path: Path, *, patience: float = PATIENCE, progress: Progress = SILENT) -> Iterator[None]:
+    """Hold a bundle, to read it, change it and put it back: who else would change it waits, and says for whom.
 
     The lock is on the folder itself and goes with the process, however that ends, so nothing is left to remove. A
     change puts another folder in its place, so who waited for it looks again.
@@ -28,7 +31,7 @@ def changing(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
         BusyError: another process has held it for longer than ``patience``.
     """
     path = Path(os.path.realpath(path))
-    begun = time.monotonic()
+    begun, said = time.monotonic(), False
     while True:
         handle = _open(path)
         try:
@@ -36,9 +39,12 @@ def changing(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
                 if _is_at(handle, path):
                     yield
                     return
-            elif time.monotonic() - begun > patience:
-                raise BusyError(f"another process is changing {path}", "wait for it to finish")
+            elif (waited := time.monotonic() - begun) > patience:
+                raise BusyError(f"{_holder(handle, path)} is changing {path}", "wait for it to finish")
             else:
+                if waited > SILENCE and not said:
+                    said = True
+                    progress.say(f"waiting for {path}, which {_holder(handle, path)} is changing")
                 time.sleep(0.05)
         finally:
             os.close(handle)
@@ -66,6 +72,15 @@ def _lock(handle: int, path: Path) -> bool:
             finally:
                 os.close(file)
             return locked
+
+
+def _holder(handle: int, path: Path) -> str:
+    """Who has the lock: its process, where the system says so of this machine's processes."""
+    for place in (handle, path.with_name(f".{path.name}.lock")):
+        with contextlib.suppress(OSError):
+            if process := lock_holder(os.stat(place)):
+                return f"process {process}"
+    return "another process"
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.core.untrusted.shown import shown
+from pocketzoo.zoo.bundles.measurement import runs_of
 from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.head_task import former_task, pipeline_tag
 from pocketzoo.zoo.catalog.registry import default_registry
@@ -50,6 +51,7 @@ def model_card(manifest: Manifest) -> str:
         body.append(f"- compressed by: {_text(', '.join(step.compressor for step in manifest.steps))}")
     numbers = {name: value for name, value in manifest.metrics.items() if isinstance(value, (int, float, str))}
     body += [f"- {_text(name)}: {_text(value)}" for name, value in numbers.items()]
+    body += _measured(manifest)
     if _tag(manifest) and (spec := _processor(manifest)[0]) and spec.argument:
         body += ["", "```sh", f"pocketzoo predict . {spec.argument}", "```"]
     return "\n".join([*lines, shown("\n".join([*body, ""]))])
@@ -72,6 +74,26 @@ def _origin(manifest: Manifest) -> str:
     cut = f", cut after {_code(model.cut)}" if model.cut else ""
     outputs = "classes" if manifest.labels else "outputs"
     return f"Backbone {_code(model.backbone)}{cut}, head {_code(model.head)}, {model.outputs} {outputs}."
+
+
+def _measured(manifest: Manifest) -> list[str]:
+    """What was measured last: on data if ever, else on random samples, which is said."""
+    runs = runs_of(manifest.measurements)
+    runs = [run for run in runs if not run[0].on_random_samples] or runs
+    lines = []
+    for row in runs[-1] if runs else ():
+        name = f"{row.precision} for {row.target}" if row.target else row.precision
+        facts = [] if row.metric is None else [f"{row.metric.name} {row.metric.value:.4g}"]
+        if row is not runs[-1][0]:
+            facts += [] if row.agreement is None else [f"agreement {row.agreement:.3f}"]
+            facts += [] if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB"]
+        if facts:
+            samples = f"{row.samples} {'random ' * row.on_random_samples}samples"
+            of = f" of {row.measured.data}" * (not row.on_random_samples) if row.measured else ""
+            model = "" if row.bundle == manifest.name else f"{row.bundle}, "
+            text = f"{model}{name}: {', '.join(facts)}, on {samples}{of}"
+            lines.append(f"- measured: {_text(text)}")
+    return lines
 
 
 def _text(value: object) -> str:

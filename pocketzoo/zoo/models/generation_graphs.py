@@ -109,7 +109,7 @@ def add_generation_graphs(
     progress.say("exporting and checking the generation graphs (once)")
     if len(bundle.encodings()) > 1:
         progress.say("they are float32; compress the model again to have them compressed too")
-    with updating(bundle, place, force=force) as draft:
+    with updating(bundle, place, force=force, progress=progress) as draft:
         decoder = draft.mark(graph_name(graph="decoder"), precision="float32", graph="decoder")
         if answers:
             memory = _write_encoder(module, manifest.model.outputs, draft)

@@ -80,6 +80,21 @@ def test_every_value_is_in_the_bin_it_belongs_to_or_next_to_it(chunks):
     assert (found[:-1] <= direct[1:]).all()
 
 
+@given(st.lists(st.tuples(CHUNK, st.booleans()), min_size=1, max_size=12))
+def test_samples_that_waited_for_each_other_are_counted_as_one_after_the_other(chunks):
+    """Bin by bin, wherever the bins were merged and whatever was of another size."""
+    counter, one_by_one = calibration._Counter("x"), Histogram()
+    for chunk, flushed in chunks:
+        one_by_one.add(chunk)
+        counter.add(chunk)
+        if flushed:
+            counter.flush()
+    counter.flush()
+    together = counter.histogram
+    assert (together.width, together.low, together.high) == (one_by_one.width, one_by_one.low, one_by_one.high)
+    assert together.counts.tolist() == one_by_one.counts.tolist()
+
+
 @given(CHUNKS)
 def test_low_and_high_are_exact_and_hold_zero(chunks):
     histogram = filled(chunks)

@@ -7,8 +7,8 @@ import pytest
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Range
-from pocketzoo.compress.statistics import histogram as module
-from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram, _divergence, _error
+from pocketzoo.compress.statistics.histogram import BINS, SHRINK, VALUES, Histogram
+from pocketzoo.compress.statistics.range_losses import RangeLosses
 
 
 def filled(*chunks: list[float] | np.ndarray) -> Histogram:
@@ -113,73 +113,14 @@ def test_a_percentile_goes_no_further_than_what_was_seen():
     assert last.range(Int8Config(ranges="percentile", percentile=100.0)).high == 2047.5
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "bins", "below", "above"),
-    [
-        (-3.0, 3.0, 6, 1, 4),
-        (-2.5, 2.5, 6, 1, 4),
-        (-3.01, 3.01, 8, 0, 0),
-        (0.0, 3.0, 3, 3, 4),
-        (0.0, 0.0, 1, 3, 14),
-        (3.0, 2.0, 1, 13, 0),
-        (-9000.0, 9000.0, 4096, 0, 0),
-        (9000.0, 9001.0, 1, 17, 0),
-        (-9001.0, -9000.0, 1, 0, 17),
-    ],
-)
-def test_bins_between_two_values_and_how_many_lie_outside(low, high, bins, below, above):
-    found = _counted(n4=1, n1=2, p0=0, p1=10, p3=4)
-    found.counts[BINS] = 0
-    inside, under, over = found._within(low, high)
-    assert (len(inside), under, over) == (bins, below, above)
-    assert int(inside.sum()) == 17 - below - above
-    assert inside.dtype == np.float64
+def _asking(loss, asked):
+    """Losses of many ranges from that of one; what is asked for goes to ``asked``."""
 
+    def losses(lows, highs, levels):
+        asked.append(list(zip(lows.tolist(), highs.tolist(), levels.tolist(), strict=True)))
+        return np.array([loss(*each) for each in asked[-1]], np.float64)
 
-@pytest.mark.parametrize(
-    ("values", "counts", "low", "high", "levels", "wanted"),
-    [
-        ([0.4], [1], 0.0, 4.0, 4, 0.16),
-        ([0.6], [3], 0.0, 4.0, 4, 0.48),
-        ([5.0], [2], 0.0, 4.0, 4, 2.0),
-        ([-1.0], [2], 0.0, 4.0, 4, 2.0),
-        ([-3.0, 4.5], [1, 2], -2.0, 2.0, 4, 1.0 + 2 * 6.25),
-        ([-2.0, 2.0, 0.0], [1, 1, 5], -2.0, 2.0, 4, 0.0),
-        ([0.5], [1], -0.6, 3.4, 4, 0.25),
-        ([3.0], [1], -0.6, 3.4, 4, 0.0),
-        ([1.0], [1], 1.0, 1.0, 4, np.inf),
-        ([1.0], [1], 1.0, 0.0, 4, np.inf),
-    ],
-)
-def test_the_error_of_rounding_is_counted(values, counts, low, high, levels, wanted):
-    assert _error(np.array(values), np.array(counts), low, high, levels) == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize(
-    ("inside", "below", "above", "levels", "p", "q"),
-    [
-        ([2, 2, 4, 4], 0, 0, 2, [2, 2, 4, 4], [2, 2, 4, 4]),
-        ([1, 3, 4, 4], 0, 0, 2, [1, 3, 4, 4], [2, 2, 4, 4]),
-        ([1, 3, 4, 4], 0, 0, 4, [1, 3, 4, 4], [1, 3, 4, 4]),
-        ([1, 3, 4, 4], 0, 0, 9, [1, 3, 4, 4], [1, 3, 4, 4]),
-        ([1, 3, 4, 4], 5, 0, 4, [6, 3, 4, 4], [1, 3, 4, 4]),
-        ([1, 3, 4, 4], 0, 7, 4, [1, 3, 4, 11], [1, 3, 4, 4]),
-        ([4, 0, 2, 6], 0, 0, 2, [4, 0, 2, 6], [4, 0, 4, 4]),
-        ([0, 4, 2, 6], 3, 0, 2, [3, 4, 2, 6], [0, 4, 4, 4]),
-        ([3, 3, 1, 2, 0], 0, 2, 2, [3, 3, 1, 2, 2], [7 / 3, 7 / 3, 7 / 3, 2, 0]),
-        ([5], 1, 2, 3, [8], [5]),
-    ],
-)
-def test_the_divergence_is_that_of_two_distributions(inside, below, above, levels, p, q):
-    p, q = np.array(p) / np.sum(p), np.array(q) / np.sum(q)
-    wanted = sum(a * np.log(a / max(b, 1e-12)) for a, b in zip(p, q, strict=True) if a)
-    given = np.array(inside, np.float64)
-    assert _divergence((given, below, above), levels) == pytest.approx(wanted, abs=1e-12)
-    assert given.tolist() == inside
-
-
-def test_nothing_inside_is_no_range():
-    assert _divergence((np.zeros(3), 4, 5), 2) == np.inf
+    return losses
 
 
 def test_the_search_shrinks_both_ends_then_each_alone():
@@ -189,22 +130,36 @@ def test_the_search_shrinks_both_ends_then_each_alone():
     asked = []
 
     def loss(low: float, high: float, levels: int) -> float:
-        asked.append((low, high, levels))
         return abs(low - -4.0) + abs(high - 16 * 0.7) if levels == 255 else abs(high - 16 * 0.3)
 
-    best = found._search(loss)
+    best = found._search(_asking(loss, asked), 0.0)
     assert (best.low, best.high) == pytest.approx((-4.0, 11.2))
     assert best.magnitude == pytest.approx(16 * float(min(SHRINK, key=lambda s: abs(s - 0.3))))
     n = len(SHRINK)
-    assert len(asked) == 4 * n
-    both, lows, highs, sides = (asked[i : i + n] for i in range(0, 4 * n, n))
-    np.testing.assert_allclose(both, [(-8 * s, 16 * s, 255) for s in SHRINK])
+    first, lows, highs = asked
+    np.testing.assert_allclose(first[:n], [(-8 * s, 16 * s, 255) for s in SHRINK])
+    np.testing.assert_allclose(first[n:], [(-16 * s, 16 * s, 254) for s in SHRINK])
     after_both = min(SHRINK, key=lambda s: abs(-8 * s + 4) + abs(16 * s - 11.2))
     np.testing.assert_allclose(lows, [(-8 * s, 16 * after_both, 255) for s in SHRINK])
     np.testing.assert_allclose(highs, [(-4.0, 16 * s, 255) for s in SHRINK], atol=1e-9)
-    np.testing.assert_allclose(sides, [(-16 * s, 16 * s, 254) for s in SHRINK])
-    again = found._search(lambda low, high, levels: 1.0)
+    again = found._search(_asking(lambda low, high, levels: 1.0, []), 0.0)
     assert (again.low, again.high, again.magnitude) == (-8.0, 16.0, 16.0), "of equals the widest"
+
+
+@pytest.mark.parametrize("counts", [{"p0": 3, "p15": 1}, {"n16": 1, "n1": 3}])
+def test_values_of_one_sign_have_one_end_to_shrink(counts):
+    """Both ends together are that one, so nothing is asked twice."""
+    found, asked = _counted(**counts), []
+    best = found._search(_asking(lambda low, high, levels: abs(high - low - 8.0), asked), 0.0)
+    assert len(asked) == 1
+    assert (best.high - best.low, best.magnitude) == pytest.approx((8.0, 4.0), abs=0.2)
+
+
+def test_of_losses_that_rounding_tells_apart_the_first_is_taken():
+    found = _counted(n8=1, p15=1)
+    losses = _asking(lambda low, high, levels: 1.0 - 1e-9 * (high < 15.0), [])
+    assert found._search(losses, 1e-8) == _range(-8.0, 16.0)
+    assert found._search(losses, 1e-10).high < 15.0
 
 
 @pytest.mark.parametrize(
@@ -219,30 +174,25 @@ def test_each_rule_is_the_one_that_is_named(ranges, rule, monkeypatch):
 
 
 def test_auto_takes_the_range_and_the_magnitude_that_err_least_each():
-    """They need not be of one rule."""
-    values = np.array([-1.0, 2.0])
-    rules = {"_minmax": _range(-1.0, 2.0), "_percentile": _range(-0.9, 1.6), "_least_divergence": _range(-1, 1.9),
-             "_least_error": _range(-0.5, 2.1)}  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, given in rules.items():
-            patch.setattr(Histogram, name, lambda self, *more, given=given: given)
-        patch.setattr(
-            module,
-            "_error",
-            lambda values, counts, low, high, levels: abs(high - 1.6) if levels == 255 else abs(high - 2.1) - low,
-        )
-        found = filled(values).range(Int8Config())
-    assert (found.low, found.high) == (-0.9, 1.6)
-    assert found.magnitude == min((r.magnitude for r in rules.values()), key=lambda m: abs(m - 2.1) + m)
+    """They need not be of one rule, and no rule has ones that err less."""
+    generator = np.random.default_rng(2)
+    for values in (generator.standard_t(2, 3000), generator.normal(size=999), generator.exponential(size=4000)):
+        found = filled(values)
+        losses, best = RangeLosses(found.counts, found.width), found.range(Int8Config())
+        rules = [found.range(Int8Config(ranges=name)) for name in ("minmax", "percentile", "entropy", "mse")]
+
+        def error(low, high, levels, losses=losses):
+            return losses.squared_errors(np.array([low]), np.array([high]), np.array([levels]))[0]
+
+        assert error(best.low, best.high, 255) == min(error(r.low, r.high, 255) for r in rules)
+        assert error(-best.magnitude, best.magnitude, 254) == min(error(-r.magnitude, r.magnitude, 254) for r in rules)
 
 
 def test_least_error_rounds_in_255_steps_and_symmetric_ones_in_254():
     found = filled(np.random.default_rng(0).standard_t(3, size=3000))
-    used = found.counts > 0
-    values, counts = found.centers[used], found.counts[used]
-    best = found.range(Int8Config(ranges="mse"))
+    losses, best = RangeLosses(found.counts, found.width), found.range(Int8Config(ranges="mse"))
     reach = max(-found.low, found.high)
-    wanted = min(SHRINK, key=lambda s: _error(values, counts, -reach * s, reach * s, 254))
-    assert best.magnitude == pytest.approx(reach * wanted)
-    lost = _error(values, counts, best.low, best.high, 255)
-    assert lost <= min(_error(values, counts, found.low * s, found.high * s, 255) for s in SHRINK)
+    symmetric = losses.squared_errors(-reach * SHRINK, reach * SHRINK, np.full(len(SHRINK), 254))
+    assert best.magnitude == pytest.approx(reach * SHRINK[symmetric.argmin()])
+    lost = losses.squared_errors(np.array([best.low]), np.array([best.high]), np.array([255]))
+    assert lost <= losses.squared_errors(found.low * SHRINK, found.high * SHRINK, np.full(len(SHRINK), 255)).min()

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from pocketzoo.core.errors import BundleError, BusyError, SignatureError, StorageError
+from pocketzoo.core.progress import Silent
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.bundle_lock import changing
 from pocketzoo.zoo.bundles.manifest import SIGNATURE, Manifest, ModelRef
+from pocketzoo.zoo.bundles.signing import verified
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 
@@ -115,6 +117,72 @@ def test_a_killed_holder_frees_it_and_what_it_left_is_collected(bundle):
     holder.communicate()
     assert "more" in read_bundle(bundle.path).manifest.files
     assert os.listdir(bundle.path.parent) == ["x"]
+
+
+def test_who_waits_says_for_whom(bundle, monkeypatch):
+    said = []
+
+    class Heard(Silent):
+        def say(self, text):
+            said.append(text)
+            holder.communicate("\n")
+
+    monkeypatch.setattr("pocketzoo.zoo.bundles.bundle_lock.SILENCE", 0.1)
+    with updating(bundle, progress=Heard()):
+        pass
+    assert said == [], "nobody holds it"
+    holder = start(HOLDER, bundle.path)
+    assert holder.stdout
+    assert holder.stdout.readline() == "holding\n"
+    name = f"process {holder.pid}" if os.path.exists("/proc/locks") else "another process"
+    with pytest.raises(BusyError, match=f"{name} is changing"), changing(bundle.path, patience=0.0):
+        raise AssertionError("never reached")
+    with updating(bundle, progress=Heard()):
+        pass
+    assert said == [f"waiting for {bundle.path}, which {name} is changing"]
+
+
+# Each is a process, and all begin at once: four exports, two benches, a signature, and one that makes another of it.
+TARGETS = ("openvino", "cuda", "tensorrt-10", "tensorrt-11")
+LINES = (
+    *(f"export L --to onnx --target {target} --force" for target in TARGETS),
+    *(f"bench L --seconds 0 --no-memory --batch 1 --threads {n} --save --force" for n in (1, 2)),
+    "sign L --key key",
+    "pack L -o M",
+)
+
+
+@pytest.mark.slow
+def test_eight_commands_at_once_lose_nothing(compressed, tmp_path):
+    """Of any change after the signature, that is dropped, as ``--force`` asks; else it is there and true."""
+    pytest.importorskip("model_signing")
+    from cryptography.hazmat.primitives import serialization as to
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    shutil.copytree(compressed.path, tmp_path / "L")
+    secret = ec.generate_private_key(ec.SECP256R1())
+    form = to.Encoding.PEM
+    (tmp_path / "key").write_bytes(secret.private_bytes(form, to.PrivateFormat.PKCS8, to.NoEncryption()))
+    public = tmp_path / "key.pub"
+    public.write_bytes(secret.public_key().public_bytes(form, to.PublicFormat.SubjectPublicKeyInfo))
+    processes = []
+    for line in LINES:
+        command = [sys.executable, "-m", "pocketzoo", *line.split()]
+        processes.append(subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE))
+    for line, process in zip(LINES, processes, strict=True):
+        _, error = process.communicate()
+        assert process.returncode == 0, (line, error.decode())
+    after = read_bundle(tmp_path / "L")
+    before = compressed.manifest
+    for target in TARGETS:
+        assert [name for name, entry in after.manifest.files.items() if entry.target == target], target
+    assert {row.threads for row in after.manifest.measurements} >= {1, 2}
+    assert before.files.items() - {("README.md", before.files["README.md"])} <= after.manifest.files.items()
+    assert before.measurements == after.manifest.measurements[: len(before.measurements)]
+    if (after.path / SIGNATURE).exists():
+        assert verified(after.path, key=public).bundle.manifest == after.manifest
+    assert read_bundle(tmp_path / "M").manifest.labels == before.labels
+    assert sorted(os.listdir(tmp_path)) == ["L", "M", "key", "key.pub"]
 
 
 def test_who_replaces_a_bundle_waits_for_who_changes_it(bundle):

@@ -11,6 +11,9 @@ from markdown_it import MarkdownIt
 
 from pocketzoo.core.untrusted import shown as escapes
 from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.measured_on import RANDOM, Machine, MeasuredOn
+from pocketzoo.zoo.bundles.measurement import Measurement
+from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -60,6 +63,50 @@ def test_the_front_matter_is_what_the_hub_reads():
 )
 def test_the_card_says(text):
     assert text in model_card(MANIFEST)
+
+
+def rows(data: str, sha256: str = "", date: str = "2026-11-29") -> tuple[Measurement, ...]:
+    measured = MeasuredOn(machine=Machine(cpu="x", cores=2), date=date, data=data, sha256=sha256)
+    common = {"bundle": "flowers", "runtime": "onnxruntime", "bytes": 1, "parameters": 1, "macs": 1, "samples": 64}
+    metric = MetricValue(name="accuracy", value=0.75) if sha256 else None
+    float32 = Measurement(
+        **common, target="", precision="float32", agreement=1.0, sqnr=None, metric=metric, measured=measured
+    )
+    return float32, replace(float32, target="cpu", precision="int8", agreement=0.9, sqnr=21.25)
+
+
+@pytest.mark.parametrize(
+    ("measurements", "said"),
+    [
+        ((), []),
+        (
+            rows("leaves*", "1" * 64),
+            [
+                "- measured: float32: accuracy 0.75, on 64 samples of leaves\\*",
+                "- measured: int8 for cpu: accuracy 0.75, agreement 0.900, SQNR 21.2 dB, on 64 samples of leaves\\*",
+            ],
+        ),
+        (rows(RANDOM), ["- measured: int8 for cpu: agreement 0.900, SQNR 21.2 dB, on 64 random samples"]),
+        (rows(""), ["- measured: int8 for cpu: agreement 0.900, SQNR 21.2 dB, on 64 random samples"]),
+    ],
+    ids=["nothing", "data", "random", "random, of before"],
+)
+def test_measurements_say_what_they_are_of(measurements, said):
+    def shown(rows):
+        card = model_card(replace(MANIFEST, measurements=rows))
+        return [line for line in card.splitlines() if line.startswith("- measured")]
+
+    assert shown(measurements) == said
+    later = rows(RANDOM, date="2026-11-30")
+    assert shown((*measurements, *later)) == (said or shown(later)), "what is random replaces nothing"
+
+
+def test_what_no_measurement_says_is_left_out():
+    first, second = rows(RANDOM)
+    bare = [replace(second, agreement=agreement, sqnr=None) for agreement in (None, 0.5)]
+    card = model_card(replace(MANIFEST, measurements=(first, *bare)))
+    said = [line for line in card.splitlines() if line.startswith("- measured")]
+    assert said == ["- measured: int8 for cpu: agreement 0.500, on 64 random samples"]
 
 
 def test_what_does_not_apply_is_left_out():
