@@ -74,7 +74,7 @@ def deep(chance: random.Random, big: int) -> Graph:
     out = [helper.make_tensor_value_info("y", 1, None)]
     body = helper.make_graph([helper.make_node("Identity", ["i"], ["y"])], "b", [], out)
     small = body
-    for level in range(chance.choice((5, 20, 45))):  # protobuf itself makes no more
+    for level in range(chance.choice((5, 15, 28))):  # protobuf itself makes no more
         node = helper.make_node("If", ["t"], ["y"], then_branch=body, else_branch=small)
         body = helper.make_graph([node], f"b{level}", [], out)
     return Graph([("If", ["t"], ["o"], {"then_branch": body, "else_branch": small})], {"t": True})
