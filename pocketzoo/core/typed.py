@@ -81,7 +81,7 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
     data = with_new_names(cls, data)
-    known, hints = _fields_of(cls)
+    known, hints = _fields_of(cls)  # type: ignore[arg-type]
     here = "" if where == cls.__name__ else f" ({where})"
     for name in data:
         if name not in known:
