@@ -8,6 +8,7 @@ import click
 
 from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import (
+    Whole,
     force_option,
     json_option,
     model_argument,
@@ -76,7 +77,7 @@ def fit_agent(
 @click.command()
 @model_argument
 @click.argument("environment", default="")
-@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Number of episodes.")
+@click.option("--episodes", type=Whole(1), default=100, show_default=True, help="Number of episodes.")
 @click.option("--target", default="cpu", show_default=True, shell_complete=names("target"),
               help="Use the graph for this target.")  # fmt: skip
 @seed_option

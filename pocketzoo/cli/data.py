@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import named, names, out_option, resolver, seed_option
+from pocketzoo.cli.options import Whole, named, names, out_option, resolver, seed_option
 
 
 @click.group()
@@ -21,7 +21,7 @@ def data() -> None:
 @click.option(
     "--backbone", default="", shell_complete=names("backbone"), help="Preprocess images as this backbone does."
 )
-@click.option("--samples", type=click.IntRange(1), default=8, show_default=True, help="Number of images.")
+@click.option("--samples", type=Whole(1), default=8, show_default=True, help="Number of images.")
 @click.option("--set", "training", multiple=True, metavar="NAME=VALUE",
               help="augment or mix, as for fit; repeatable.")  # fmt: skip
 @seed_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -22,8 +23,10 @@ from pocketzoo.core.errors import (
     ProcessLostError,
     RejectedError,
     StorageError,
+    in_a_line,
 )
-from pocketzoo.core.optional import missing
+from pocketzoo.core.optional import EXTRAS, missing
+from pocketzoo.core.reading.environment import wrong_variable
 from pocketzoo.core.untrusted.exits import exit_of_plugin
 from pocketzoo.core.untrusted.shown import shown
 
@@ -39,6 +42,11 @@ EXIT_CODES = {
 LONGEST = 2000  # characters of an error: values of a file may be in it
 SETTLING = 1.0  # seconds after Ctrl-C in which one more is taken for the same: a group may get it twice
 
+_MEMORY = re.compile(  # what libraries say that lack it, or cannot start a thread for that
+    r"bad_alloc|out of memory|not enough memory|can('t|not) allocate|can't start new thread|failed to map segment"
+    r"|could not create a (primitive|memory)|unable to (mmap|allocate)|resource temporarily unavailable",
+    re.IGNORECASE,
+)
 _interrupts: list[float] = []  # when Ctrl-C was pressed, in seconds
 
 
@@ -76,22 +84,30 @@ def endings() -> Iterator[None]:
 def explain(error: BaseException) -> PocketzooError | None:
     """What an error means to the user; None for a bug.
 
-    Besides our own these are: a package that is not installed, what the system refuses (files, pipes, memory), a text
-    that is not UTF-8, and the panic of a library in Rust, which is no ``Exception``.
+    Besides our own these are: a package that is not installed or cannot be imported with these variables, what the
+    system refuses (files, pipes, memory), a text that is not UTF-8, errors of a type that a library of ours has,
+    and the panic of one in Rust, which is no ``Exception``.
     """
-    if (absent := missing(error)) is not None:
-        return absent
+    if (known := missing(error) or wrong_variable(error)) is not None:
+        return known
     if isinstance(error, PocketzooError):
         return error
-    if isinstance(error, OSError):
-        from pocketzoo.core.files import storage_error  # few commands end so
+    if isinstance(error, OSError) or "os error" in str(error):
+        from pocketzoo.core.files import os_error, storage_error  # few commands end so
 
-        return storage_error(error)
+        if (refusal := os_error(error)) is not None:
+            return storage_error(refusal)
     if isinstance(error, MemoryError):
         return MemoryShortError(f"out of memory: {error}".removesuffix(": "), "use smaller batches, inputs or models")
     if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
         text = error.object.encode("utf8", "surrogateescape" if error.object[error.start] < "\udd00" else "replace")
         return StorageError(f"{text[:60]!r} is not a text in UTF-8", "rename the file, or write the text anew")
+    if isinstance(error, Exception) and _MEMORY.search(str(error)):
+        reason = " ".join(str(error).split())
+        return MemoryShortError(f"out of memory: {reason[-200:]}", "use smaller batches, inputs or models")
+    library = type(error).__module__.partition(".")[0]
+    if library in EXTRAS:  # which says so in an error of its own
+        return PocketzooError(f"{library} failed: {in_a_line(error)}", "check what it was given: files, sizes, options")
     if type(error).__name__ == "PanicException":  # of pyo3, which every such library has its own of
         return PocketzooError(f"a library failed: {error}", "the file it read is damaged; give another")
     return None
@@ -130,6 +146,9 @@ def prepare_process() -> None:
             os.fstat(number)
         except OSError:  # it was closed, and the next file to be opened would get what libraries write there
             os.open(os.devnull, os.O_RDWR)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # which no library expects
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
     # Names of classes and files may hold any character; a terminal that lacks it must not end the program.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -8,6 +8,8 @@ import click
 
 from pocketzoo.cli.echo import echo
 from pocketzoo.cli.options import (
+    THREADS,
+    Whole,
     data_option,
     force_option,
     json_option,
@@ -71,8 +73,8 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
 @click.option("--version-compatible", is_flag=True, help="Engine that later TensorRT versions load.")
 @click.option("--hardware-compatible", is_flag=True, help="Engine that other GPUs load.")
 @click.option("--strip", is_flag=True, help="Engine without weights.")
-@click.option("--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core; the GPU runs the rest.")
-@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Maximum workspace memory of a layer.")
+@click.option("--dla", type=Whole(0), metavar="CORE", help="Run on this DLA core; the GPU runs the rest.")
+@click.option("--workspace", type=Whole(1), metavar="MIB", help="Maximum workspace memory of a layer.")
 @out_option(required=False, text="Output file [default: in the bundle].")
 @signed_option
 @json_option
@@ -134,9 +136,7 @@ def export(
 @click.option("--runtime", default="onnxruntime", show_default=True, help="Also torch, tensorrt-rtx, ...")
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
 @click.option("--length", help="Sequence lengths to time, such as 32,128 [default: from the data].")
-@click.option(
-    "--threads", type=click.IntRange(0), default=1, show_default=True, help="Threads of the runtime; 0: all cores."
-)
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of the runtime; 0: all cores.")
 @click.option(
     "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="Minimum time to run each model."
 )
@@ -217,7 +217,7 @@ def _numbers(text: str, option: str) -> list[int]:
               help='A row of a table: "height=1.8,mass=70", "1.8,70", or JSON; repeatable.')  # fmt: skip
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=5,
     show_default=True,
     help="Classes to show, at most.",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import image_size, json_option, named, out_option, resolver, seed_option
+from pocketzoo.cli.options import Whole, image_size, json_option, named, out_option, resolver, seed_option
 from pocketzoo.cli.render import Bars, print_json
 from pocketzoo.cli.training_options import model_options, training_options
 
@@ -15,7 +15,7 @@ from pocketzoo.cli.training_options import model_options, training_options
 @click.command()
 @model_options
 @training_options("batch_size", "unfreeze")
-@click.option("--steps", type=click.IntRange(20), default=100, show_default=True, help="Number of training steps.")
+@click.option("--steps", type=Whole(20), default=100, show_default=True, help="Number of training steps.")
 @out_option(required=False, text="Plot to an .svg or .html file.")
 @seed_option
 @json_option

@@ -11,6 +11,7 @@ import click
 from pocketzoo.cli.echo import echo, print_hint
 from pocketzoo.cli.options import (
     Fraction,
+    Whole,
     data_option,
     force_option,
     image_size,
@@ -25,7 +26,7 @@ from pocketzoo.cli.options import (
 )
 from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
 from pocketzoo.cli.training_options import model_options, training_options
-from pocketzoo.core.errors import RejectedError
+from pocketzoo.core.errors import DataError, RejectedError
 
 SHOWN = 5  # names of samples that were skipped; all of them are in --json
 
@@ -180,7 +181,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @data_option(required=True)
 @click.option("--mean", metavar="M,..", help="For a .onnx file: pixel mean (0-1) per channel.")
 @click.option("--std", metavar="S,..", help="For a .onnx file: pixel standard deviation.")
-@click.option("--size", type=click.IntRange(1), help="For a .onnx file of dynamic size: pixels per side.")
+@click.option("--size", type=Whole(1), help="For a .onnx file of dynamic size: pixels per side.")
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -192,9 +193,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
-@click.option(
-    "--samples", type=click.IntRange(1), default=256, show_default=True, help="Maximum number of calibration samples."
-)
+@click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
 @click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
@@ -298,6 +297,8 @@ def _opened_graph(
     states: tuple[str, ...],
 ) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
+    from pocketzoo.core.reading.documents import MalformedError, read_bytes
+    from pocketzoo.zoo.data.processors.encoded_text import text_of
     from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 
     path = Path(model.removeprefix("file:"))
@@ -312,7 +313,13 @@ def _opened_graph(
         except ValueError as error:
             raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
-    classes = tuple(line.strip() for line in labels.read_text("utf8").splitlines() if line.strip()) if labels else ()
+    try:
+        read = text_of(read_bytes(labels), str(labels)) if labels else ""
+    except MalformedError as error:
+        raise DataError(
+            f"cannot read the labels in {labels}: {error}", "give a text with one label per line"
+        ) from error
+    classes = tuple(line.strip() for line in read.splitlines() if line.strip())
     metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
     pairs = [state.partition("=") for state in states]
     if bad := next(

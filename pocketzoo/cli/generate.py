@@ -5,17 +5,15 @@ from __future__ import annotations
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import json_option, model_argument, names, resolver
+from pocketzoo.cli.options import Whole, json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_json
 
 
 @click.command()
 @model_argument
 @click.argument("prompts", metavar="TEXT...", nargs=-1, required=True)
-@click.option(
-    "--max-new-tokens", type=click.IntRange(1), default=64, show_default=True, help="Maximum number of new tokens."
-)
-@click.option("--beams", type=click.IntRange(1), default=1, show_default=True, help="Beam width; 1: greedy search.")
+@click.option("--max-new-tokens", type=Whole(1), default=64, show_default=True, help="Maximum number of new tokens.")
+@click.option("--beams", type=Whole(1), default=1, show_default=True, help="Beam width; 1: greedy search.")
 @click.option(
     "--length-penalty",
     type=float,

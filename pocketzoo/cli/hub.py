@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import json_option
+from pocketzoo.cli.options import Whole, json_option
 from pocketzoo.cli.render import Bars, print_columns, print_json
 from pocketzoo.core.errors import HubIntegrityError, UnknownNameError
 
@@ -21,8 +21,8 @@ lock_option = click.option(
 @click.argument("words", nargs=-1, required=True)
 @click.option("--task", metavar="T", help="Only models for this task, such as feature-extraction.")
 @click.option("--library", type=click.Choice(["timm", "transformers"]), help="Only models of this library.")
-@click.option("--max-params", type=click.IntRange(1), metavar="N", help="Only models with at most N parameters.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of results.")
+@click.option("--max-params", type=Whole(1, 2**63 - 1), metavar="N", help="Only models with at most N parameters.")
+@click.option("--limit", type=Whole(1), default=20, show_default=True, help="Maximum number of results.")
 @json_option
 def search(
     words: tuple[str, ...], task: str | None, library: str | None, max_params: int | None, limit: int, as_json: bool

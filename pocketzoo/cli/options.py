@@ -57,6 +57,24 @@ class Fraction(click.ParamType[float]):
         return fraction
 
 
+class Whole(click.IntRange):
+    """A whole number of a range whose end no help has to say: what libraries count in 32 bits."""
+
+    def __init__(self, least: int, most: int = 2**31 - 1) -> None:
+        super().__init__(least)
+        self.most = most
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = int(super().convert(value, param, ctx))  # type: ignore[arg-type]
+        if number > self.most:
+            self.fail(f"{str(value)[:40]} is not at most {self.most}", param, ctx)
+        return number
+
+
+THREADS = Whole(0, 1024)
+SEED = Whole(0)
+
+
 def model_argument(f: F) -> F:
     return click.argument("model", metavar="MODEL", shell_complete=names("backbone"))(f)
 
@@ -104,7 +122,7 @@ def signed_option(f: F) -> F:
 
 
 def seed_option(f: F) -> F:
-    return click.option("--seed", type=int, default=0, show_default=True, help="Random seed, also for the splits.")(f)
+    return click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed, also for the splits.")(f)
 
 
 def skip_bad_option(f: F) -> F:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import json_option, model_argument, names, resolver
+from pocketzoo.cli.options import THREADS, Whole, json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
 
@@ -20,14 +20,12 @@ from pocketzoo.cli.render import Bars, print_columns, print_json
     shell_complete=names("target"),
     help="Target of the graph; float: the float graph.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
-@click.option("--length", type=click.IntRange(1), help="Sequence length, for text models.")
-@click.option(
-    "--threads", type=click.IntRange(0), default=1, show_default=True, help="Threads of the runtime; 0: all cores."
-)
+@click.option("--batch", type=Whole(1), default=1, show_default=True, help="Batch size.")
+@click.option("--length", type=Whole(1), help="Sequence length, for text models.")
+@click.option("--threads", type=THREADS, default=1, show_default=True, help="Threads of the runtime; 0: all cores.")
 @click.option("--seconds", type=click.FloatRange(0), default=1.0, show_default=True, help="Time to run each model.")
 @click.option("--torch/--no-torch", default=None, help="Profile the module too [default: if torch is installed].")
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Number of layers to print.")
+@click.option("--top", type=Whole(1), default=20, show_default=True, help="Number of layers to print.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="HTML page to write.")
 @json_option
 def profile(
@@ -47,12 +45,11 @@ def profile(
     Times every node that onnxruntime runs, after fusion, and every layer of the
     torch module. With -o the graph is drawn, colored by fraction of time.
     """
-    from pocketzoo.core.names import check_suffix
     from pocketzoo.measure.profile import profile, total
-    from pocketzoo.reports.profile_page import headline, save_page, setting
+    from pocketzoo.reports.profile_page import check_page, headline, save_page, setting
 
     if out:
-        check_suffix(out, [".html", ".htm"], "an HTML page")  # before anything is measured
+        check_page(out)
     node_profile = profile(
         model,
         target="" if target == "float" else target,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from pocketzoo.cli.options import data_option, names
+from pocketzoo.cli.options import Whole, data_option, names
 from pocketzoo.train.settings import SAYS, TrainConfig
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -42,7 +42,7 @@ def training_options(*often: str) -> Callable[[F], F]:
         command = click.option("--set", "training", multiple=True, metavar="NAME=VALUE", help=every)(command)
         for name in reversed(often):
             value = getattr(standard, name)
-            kind = click.IntRange(1) if isinstance(value, int) else type(value)
+            kind = Whole(1) if isinstance(value, int) else type(value)
             flag, word = f"--{name.replace('_', '-')}", "TEXT" if isinstance(value, str) else "N"
             command = click.option(flag, type=kind, metavar=word, help=f"{SAYS[name]} [default: {value}]")(command)
         return command

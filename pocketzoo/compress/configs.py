@@ -86,7 +86,7 @@ class DistillConfig:
         check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
         check_field(self, "features", 0.0 <= self.features <= 1.0, "at least 0 and at most 1")
         check_field(self, "patience", self.patience >= 1, "at least 1")
-        check_field(self, "seed", self.seed >= 0, "at least 0")
+        check_field(self, "seed", 0 <= self.seed < 2**31, "at least 0, below 2^31")
 
 
 HealConfig = DistillConfig  # the name of the previous release

@@ -7,7 +7,9 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,8 +47,16 @@ def sha256(path: Path) -> str:
 
 
 def home() -> Path:
-    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo."""
-    return Path(os.environ.get("POCKETZOO_HOME") or Path.home() / ".cache" / "pocketzoo").expanduser()
+    """The folder pocketzoo keeps its own files in: POCKETZOO_HOME, or ~/.cache/pocketzoo.
+
+    Raises:
+        StorageError: it begins with a ``~`` of nobody, or there is no home folder.
+    """
+    folder = os.environ.get("POCKETZOO_HOME") or "~/.cache/pocketzoo"
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError as error:
+        raise StorageError(f"there is no folder {folder}: {error}", "set POCKETZOO_HOME to a folder") from error
 
 
 def storage_error(error: OSError, path: Path | str = "", hint: str = "", doing: str = "use") -> StorageError:
@@ -56,6 +66,40 @@ def storage_error(error: OSError, path: Path | str = "", hint: str = "", doing: 
     what = f"cannot {doing} {place}" if place != "" else "cannot read or write"
     known = _NEXT.get(error.errno or 0, "check the path, and who may read and write it")
     return StorageError(f"{what}: {reason}", hint or known)
+
+
+_OF_RUST = re.compile(r"\(os error (\d+)\)")  # how its libraries say what the system says
+
+
+def os_error(error: BaseException) -> OSError | None:
+    """What the system says, where that is what an error of a library in Rust means; an ``OSError`` is its own."""
+    if isinstance(error, OSError):
+        return error
+    number = _OF_RUST.search(str(error)) if isinstance(error, Exception) else None
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else None
+
+
+def check_file(path: Path | str) -> None:
+    """Refuse what is no file, before it is opened: that of a pipe waits for its other end, and devices have no end.
+
+    Raises:
+        StorageError: it is a pipe, a socket or a device; what is not there, or a folder, is for whoever opens it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise StorageError(f"{path} is {kind}, not a file", "name a file")
+
+
+def _check_place(path: Path) -> None:
+    """Refuse to put a file in the place of what is none, such as ``/dev/null``, nor of a link to standard output."""
+    check_file(path)
+    folder = Path(os.path.realpath(path.parent))
+    if folder == Path("/dev") or folder.is_relative_to("/proc"):
+        raise StorageError(f"{path} is not a place for a file", "choose another place with -o")
 
 
 @contextmanager
@@ -77,10 +121,11 @@ def disk_errors(path: Path | str, hint: str = _SPACE) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        if isinstance(error, PocketzooError) or error.errno not in _REFUSED:
+    except Exception as error:
+        refusal = None if isinstance(error, PocketzooError) else os_error(error)
+        if refusal is None or refusal.errno not in _REFUSED:
             raise
-        reason = _REFUSED[error.errno] + _elsewhere(error, Path(path))
+        reason = _REFUSED[refusal.errno] + _elsewhere(refusal, Path(path))
         raise StorageError(f"cannot write {path}: {reason}", hint) from error
 
 
@@ -208,6 +253,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
     It is for the body to write into, not to replace by another file: the lock that keeps it is its own.
     """
+    _check_place(path)
     with disk_errors(path), _temporary(path, folder=False) as temporary:
         yield temporary
         os.chmod(temporary, 0o644)

@@ -84,7 +84,7 @@ class TrainConfig:
         share = "at least 0 and below 1"
         check_field(self, "epochs", self.epochs >= 1, "at least 1")
         check_field(self, "batch_size", self.batch_size >= 1, "at least 1")
-        check_field(self, "seed", self.seed >= 0, "0 or more")
+        check_field(self, "seed", 0 <= self.seed < 2**31, "0 or more, below 2^31")
         for name, known in (("optimizer", Optimizer), ("schedule", Schedule), ("precision", Precision),
                             ("missing", Missing)):  # fmt: skip
             if (value := getattr(self, name)) not in get_args(known):

@@ -169,3 +169,48 @@ def test_ctrl_c_is_one_line(arguments, ready, tmp_path):
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (130, ["interrupted"]), done.stderr
     assert "Traceback" not in done.stderr
     assert not {path.name for path in tmp_path.iterdir()} & {"o"}
+
+
+class LibraryError(Exception):
+    """As a library of an extra has one of its own."""
+
+
+LibraryError.__module__ = "onnx.made_up"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeError("std::bad_alloc"), "error: out of memory: std::bad_alloc\nhint:  use smaller"),
+        (RuntimeError("can't start new thread"), "error: out of memory: can't start new thread\n"),
+        (
+            ValueError("I/O error: File too large (os error 27)"),
+            "error: cannot read or write: the file would be larger",
+        ),
+        (ValueError("No such file (os error 2)"), "error: cannot read or write: no such file or directory\n"),
+        (LibraryError("of no\nuse"), "error: onnx failed: LibraryError: of no use\nhint:  "),
+    ],
+    ids=repr,
+)
+def test_what_libraries_say_in_types_of_their_own_is_two_lines(error, says, capfd):
+    assert ended(error) == 1
+    err = capfd.readouterr().err
+    assert err.startswith(says)
+    assert err.count("\n") == 2
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_are_no_error(closed):
+    line = f'exec "$0" -m pocketzoo list --kind head {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_no_stream_is_none_where_libraries_look():
+    script = (
+        "import sys; sys.stdin = sys.stdout = sys.stderr = None\n"
+        "from pocketzoo.cli.endings import prepare_process; prepare_process()\n"
+        "print('x', sys.stdin.read()); sys.exit(3 if sys.stdout.isatty() or sys.stderr.isatty() else 4)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 4

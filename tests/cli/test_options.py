@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from pocketzoo.cli.main import cli
 from pocketzoo.zoo.catalog.registry import list_specs
 
 SCRIPT = Path(sys.executable).with_name("pocketzoo")
@@ -118,3 +120,26 @@ def test_nothing_is_written_by_a_name_that_says_otherwise(line, fitted, run, tmp
     assert (done.exit_code, len(done.stderr.strip().splitlines())) == (1, 2), done.stderr
     assert line[-1] in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def whole_numbers() -> list[tuple[str, click.Parameter]]:
+    """Every option that takes a whole number, with its command."""
+    found: list[tuple[str, click.Parameter]] = []
+
+    def walk(command: click.Command, words: str) -> None:
+        for name, each in getattr(command, "commands", {}).items():
+            walk(each, f"{words} {name}".strip())
+        found.extend((words, p) for p in command.params if isinstance(p.type, click.types.IntParamType))
+
+    walk(cli, "")
+    return found
+
+
+@pytest.mark.parametrize(("command", "option"), whole_numbers(), ids=lambda value: getattr(value, "name", value))
+def test_no_whole_number_is_larger_than_libraries_count(command, option):
+    numbers = (2**31, 2**63) if option.name != "max_params" else (2**63,)
+    for number in (*numbers, 10**30):
+        with pytest.raises(click.BadParameter, match="is not at most"):
+            option.type.convert(str(number), option, None)
+    with pytest.raises(click.BadParameter):
+        option.type.convert("-1", option, None)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.core.errors import StorageError
-from pocketzoo.core.files import collect_temporaries, disk_errors, put_folder, replacing_file, replacing_folder, sha256
+from pocketzoo.core.files import (
+    check_file,
+    collect_temporaries,
+    disk_errors,
+    put_folder,
+    replacing_file,
+    replacing_folder,
+    sha256,
+)
 from pocketzoo.zoo.bundles.bundle import read_bundle
 
 
@@ -469,3 +478,44 @@ def test_a_kill_at_any_moment_leaves_an_old_or_a_new_bundle(tmp_path):
         assert len(parts) == 8
         assert all((path / name).read_bytes() == bytes([count % 256]) * 50_000 for name in parts)
     assert len(seen) > 2, "the kills came at different moments"
+
+
+@pytest.fixture(params=["pipe", "socket", "link to a pipe"])
+def no_file(request, tmp_path) -> Iterator[Path]:
+    """What is there, and is neither a file nor a folder."""
+    path, pipe = tmp_path / "odd", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    listening = socket.socket(socket.AF_UNIX)
+    if request.param == "pipe":
+        path = pipe
+    elif request.param == "socket":
+        listening.bind(str(path))
+    else:
+        path.symlink_to(pipe)
+    yield path
+    listening.close()
+
+
+def test_a_file_takes_the_place_of_no_pipe_nor_device(no_file, refused):
+    before = os.lstat(no_file)
+    with refused(StorageError, no_file, "not a file"), replacing_file(no_file) as temporary:
+        temporary.write_text("x")
+    assert os.path.samestat(before, os.lstat(no_file))
+    assert not list(no_file.parent.glob(".*"))
+    with refused(StorageError, no_file):
+        check_file(no_file)
+
+
+@pytest.mark.parametrize("place", ["/dev/stdout", "/dev/null", "/dev/new.onnx", "/proc/self/fd/1", "/dev/fd/1"])
+def test_no_file_is_written_among_devices(place, refused):
+    """As root it would take the place of the device for everyone."""
+    with refused(StorageError, place, hint=""), replacing_file(Path(place)):
+        raise AssertionError("it began to write")
+
+
+def test_what_rust_says_of_a_full_disk_names_the_place(tmp_path, refused):
+    path = tmp_path / "x"
+    with refused(StorageError, path, "no space is left"), disk_errors(path):
+        raise ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(ValueError, match="os error 2"), disk_errors(path):
+        raise ValueError("No such file (os error 2)")

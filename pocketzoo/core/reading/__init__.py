@@ -1,1 +1,1 @@
-"""Read what anyone may have written: JSON and TOML within bounds, and texts that may not be UTF-8."""
+"""Read what anyone may have written: JSON and TOML within bounds, texts that may not be UTF-8, the environment."""

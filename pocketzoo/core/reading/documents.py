@@ -7,7 +7,9 @@ texts with half a character, which nothing can encode later. Here all of that is
 from __future__ import annotations
 
 import json
+import os
 import re
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +43,7 @@ def read_json(path: Path) -> Any:
         MalformedError: it is not JSON, or beyond the bounds.
         OSError: it cannot be read.
     """
-    return parse_json(_bytes(path, LARGEST))
+    return parse_json(read_bytes(path, LARGEST))
 
 
 def parse_json(text: str | bytes, once: bool = False) -> Any:
@@ -63,7 +65,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         MalformedError: it is not TOML, or beyond the bounds.
         OSError: it cannot be read.
     """
-    return parse_toml(_bytes(path, LARGEST_TOML))
+    return parse_toml(read_bytes(path, LARGEST_TOML))
 
 
 def parse_toml(text: str | bytes) -> dict[str, Any]:
@@ -81,10 +83,20 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
     return tables
 
 
-def _bytes(path: Path, most: int) -> bytes:
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """All of a file, or of a pipe until its writers are done; one that nobody writes to is empty.
+
+    Raises:
+        MalformedError: it has more than ``most`` bytes.
+        OSError: it cannot be read.
+    """
     data = bytearray()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):  # at once, memory for all that may come is taken
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe is opened when its writer comes
+    with open(handle, "rb", buffering=0) as file:
+        while (chunk := file.read(1 << 20)) != b"":  # at once, memory for all that may come is taken
+            if chunk is None:  # of a pipe whose writer has nothing yet
+                select.select([file], [], [])
+                continue
             data += chunk
             if len(data) > most:
                 raise MalformedError(f"it is larger than {most >> 20} MiB")

@@ -69,6 +69,8 @@ def load_data(
         MissingDependencyError: an extra that reads it is not installed.
         UnknownNameError: it is not a path and no registered name.
     """
+    if not 0 <= seed < 2**31:
+        raise DataError(f"the seed cannot be {seed}", "give a whole number of at least 0 and below 2^31")
     known = registry or default_registry()
     processor = None if reads is None else open_config(reads, registry=known)
     if isinstance(reference, Dataset):
@@ -105,8 +107,6 @@ def _load(
 ) -> Dataset:
     place, named = split_columns(reference)
     path = Path(place)
-    if seed < 0:
-        raise DataError(f"the seed cannot be {seed}", "give 0 or a positive number")
     columns = model_columns(named, processor, missing, fitted)
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 from huggingface_hub import constants, get_session, get_token
@@ -30,6 +30,7 @@ from pocketzoo.core.errors import (
     HubRateLimitError,
     message_of,
 )
+from pocketzoo.core.reading.environment import is_address
 from pocketzoo.core.version import __version__
 
 PATIENCE = 60.0  # seconds without progress before a transfer ends; POCKETZOO_PATIENCE says otherwise
@@ -93,6 +94,19 @@ class Patience:
             ) from error
 
 
+def endpoint() -> SplitResult:
+    """Where the Hub is.
+
+    Raises:
+        HubConnectionError: HF_ENDPOINT is not an address.
+    """
+    if not is_address(constants.ENDPOINT):
+        raise HubConnectionError(
+            f"HF_ENDPOINT is not an address: {constants.ENDPOINT!r}", "check HF_ENDPOINT; leave it unset for the Hub"
+        )
+    return urlsplit(constants.ENDPOINT)
+
+
 def token() -> str | None:
     """The user's token, if it may be sent: never in the clear over a network.
 
@@ -100,13 +114,8 @@ def token() -> str | None:
         HubAccessError: it is not one, or cannot be read.
         HubConnectionError: HF_ENDPOINT is not an address.
     """
-    try:
-        url = urlsplit(constants.ENDPOINT)
-        is_safe = url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
-    except ValueError as error:
-        raise HubConnectionError(
-            f"HF_ENDPOINT is not an address: {message_of(error)}", "leave it unset for the Hub"
-        ) from error
+    url = endpoint()
+    is_safe = url.scheme == "https" or url.hostname in ("127.0.0.1", "localhost", "::1")
     try:
         known = get_token() if is_safe else None
     except (OSError, ValueError) as error:  # of the file that it is kept in
@@ -128,14 +137,22 @@ def session() -> httpx2.Client:
         client: httpx2.Client = get_session()
     except (ValueError, OSError, ImportError, httpx2.InvalidURL) as error:
         raise HubConnectionError(
-            f"cannot prepare a connection: {message_of(error)}", "check HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE"
+            f"cannot prepare a connection: {message_of(error)}", f"check {_of_connections() or 'the certificates'}"
         ) from error
     return client
+
+
+def _of_connections() -> str:
+    """The variables about proxies and certificates that are set: an error of a library rarely says which is wrong.
+    Not their values, for a proxy's has a password."""
+    names = {"SSL_CERT_FILE", "SSL_CERT_DIR", *(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO"))}
+    return ", ".join(sorted(name for name in os.environ if name.upper() in names))
 
 
 @contextlib.contextmanager
 def get(url: str, repo_id: str, patience: Patience, more: dict[str, str]) -> Iterator[httpx2.Response]:
     """Ask. Bytes are to be read raw: an encoding could unpack a few of them to gigabytes before anyone counts."""
+    endpoint()  # where it is none, no other try helps
     headers = {"User-Agent": f"pocketzoo/{__version__}", "Accept-Encoding": "identity", **more}
     if repo_id in NEED_TOKEN and (known := token()):
         headers["Authorization"] = f"Bearer {known}"

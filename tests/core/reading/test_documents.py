@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.core.reading import documents
-from pocketzoo.core.reading.documents import DEEPEST, MOST_DIGITS, MalformedError, parse_json, parse_toml, read_json
+from pocketzoo.core.reading.documents import (
+    DEEPEST,
+    MOST_DIGITS,
+    MalformedError,
+    parse_json,
+    parse_toml,
+    read_bytes,
+    read_json,
+)
 from pocketzoo.core.reading.utf8 import encoded, is_utf8
 
 VALUES = st.recursive(
@@ -114,3 +125,29 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
 def test_texts_that_are_not_utf8(text):
     assert is_utf8(text) == (not any("\ud800" <= letter <= "\udfff" for letter in text))
     assert encoded(text) == "".join("?" if "\ud800" <= c <= "\udfff" else c for c in text).encode("utf8")
+
+
+def test_a_pipe_that_nobody_writes_to_is_empty_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bytes(tmp_path / "pipe") == b""
+
+
+def test_a_pipe_is_read_until_its_writer_is_done(tmp_path):
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        for _ in range(3):
+            os.write(writing, b"x" * 100_000)
+        os.close(writing)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert read_bytes(Path(f"/dev/fd/{reading}")) == b"x" * 300_000
+    thread.join()
+    os.close(reading)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero")
+def test_a_device_without_an_end_has_too_many_bytes():
+    with pytest.raises(MalformedError, match="larger than 1 MiB"):
+        read_bytes(Path("/dev/zero"), 1 << 20)

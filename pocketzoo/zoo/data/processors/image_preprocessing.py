@@ -12,6 +12,7 @@ import numpy as np
 
 from pocketzoo.core.arrays import Array, ImageLike
 from pocketzoo.core.errors import DataError, TooLargeError, message_of
+from pocketzoo.core.files import check_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.limits import PIXELS
@@ -75,6 +76,8 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
     """
     pil = require("PIL.Image", extra="data")
+    if isinstance(file, Path):
+        check_file(file)
     if (most := PIXELS.value) > PIXELS.default:  # Pillow has a limit of its own, the same as ours unless ours is raised
         setattr(pil, "MAX_IMAGE_PIXELS", most)  # noqa: B010 - its stubs lack it
     try:
@@ -116,6 +119,8 @@ def convert_image(image: Any, channels: int) -> Any:
 
 def _shown(image: Any, channels: int) -> Any:
     """An image as people see it: turned as its camera says, in mode L or RGB."""
+    if 0 in image.size:
+        raise DataError(f"an image of {image.width} x {image.height} pixels has none", UNREADABLE)
     upright = require("PIL.ImageOps", extra="data").exif_transpose(image)
     mode, deep = upright.mode, upright.mode.startswith("I;16")
     if deep or (mode == "I" and image.format == "PNG"):  # Pillow would clip 16 bits to 8: most would be white
@@ -179,7 +184,8 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    rest = (image.width - width, image.height - height)
+    left, top = (round(each / 2) if spec.center == "even" else each // 2 for each in rest)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32)
     low, high = spec.value_range
     pixels = pixels.reshape(height, width, channels) / 255.0 * (high - low) + low

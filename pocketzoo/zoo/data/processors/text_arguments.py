@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from pocketzoo.core.errors import DataError, message_of
+from pocketzoo.core.reading.documents import MalformedError, read_bytes
 from pocketzoo.zoo.data.processors.encoded_text import text_of
 
 # What a text hardly looks like: one word with a slash in it or a suffix at its end, or several that end as files of
@@ -27,6 +28,8 @@ def text_or_file(argument: str | Path) -> str | Path:
     Raises:
         DataError: it is a folder, a file that cannot be read, or looks like the name of one that is not there.
     """
+    if isinstance(argument, str) and not argument.strip():
+        raise DataError(f"{argument!r} is an empty text", "give some words, or a file of them")
     if isinstance(argument, str) and "\n" in argument:
         return argument
     path = Path(argument)
@@ -45,9 +48,11 @@ def text_or_file(argument: str | Path) -> str | Path:
     if stat.S_ISDIR(mode):
         raise DataError(f"{argument} is a folder, and neither a text nor a file of one", "name the files in it")
     try:
-        with path.open("rb") as file:
-            return path if stat.S_ISREG(mode) else text_of(file.read(), str(path))  # a pipe can be read once
-    except OSError as error:
+        if not stat.S_ISREG(mode):
+            return text_of(read_bytes(path), str(path))  # a pipe can be read once
+        with path.open("rb"):
+            return path
+    except (OSError, MalformedError) as error:
         raise DataError(f"cannot read {argument}: {message_of(error)}", FORCE) from error
 
 
@@ -55,6 +60,7 @@ def looks_like_file(argument: str) -> bool:
     """Whether it is rather the name of a file than a text."""
     if len(argument) > 255:
         return False
+    argument = argument.strip()
     folder = Path(argument).parent  # "reviews/my file": in a folder that is there
     inside = "/" in argument and folder != Path() and folder.is_dir()
     return inside or WORD.fullmatch(argument) is not None or FILE.fullmatch(argument) is not None
