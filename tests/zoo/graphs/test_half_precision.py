@@ -233,7 +233,7 @@ def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
 
 
 def test_one_scale_that_loses_bits_goes_through_all_pairs_that_are_read_together():
-    """Each product reads two pairs, each pair is read by two products: from one pair to the next, whichever is first."""
+    """Each product reads two pairs, each pair is read by two products: from one to the next, whichever is first."""
     count = 40
     pairs = [node("DequantizeLinear", [f"q{i}", f"scale{i}", "zero"], f"w{i}") for i in range(count)]
     products = [node("Mul", [f"w{i}", f"w{i + 1}"], f"m{i}") for i in range(count - 1)]
