@@ -248,7 +248,8 @@ def child(seed: int, seconds: float, folder: Path, only: str = "") -> None:
         preload(asked(lambda: make_scene(scene)))
         until = max(until, time.monotonic() + LEAST)
         processes = [os.fork() or _worker(seed, number, until, folder, only) for number in range(WORKERS)]
-        if any([os.waitpid(process, 0)[1] for process in processes]):
+        codes = [os.waitpid(process, 0)[1] for process in processes]
+        if any(codes):
             raise SystemExit("a worker ended early")
 
 
