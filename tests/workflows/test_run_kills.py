@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Imports all once; then each run is a fork. Of the run that fits a model some deaths are tried, of the other every second.
+# Imports all once; then each run is a fork. Of the run that fits a model some deaths are tried, of the other half.
 DRIVER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
