@@ -57,11 +57,11 @@ BENCH = ("bench", "B", "C", "--data", "tiny.npz", "--seconds", "0", "--no-memory
 AGENT = ("fit-agent", "CartPole-v1", "--set", "steps=300", "--set", "episodes=2", "--set", "evaluate_every=150")
 FINISHED = "is already a finished bundle"
 COMMANDS = {
-    "fit": Command((*FIT, "-o", "new"), FINISHED),
-    "fit over another": Command((*FIT, "-o", "B", "--force")),
-    "fit-agent": Command((*AGENT, "-o", "agent", "--states", "states.npz"), FINISHED),
-    "compress": Command((*COMPRESS, "--int8", "-o", "new"), FINISHED),
-    "compress over another": Command((*COMPRESS, "--int8", "-o", "C", "--force")),
+    "fit": Command((*FIT, "-o", "new"), FINISHED, weight=3),
+    "fit over another": Command((*FIT, "-o", "B", "--force"), weight=3),
+    "fit-agent": Command((*AGENT, "-o", "agent", "--states", "states.npz"), FINISHED, weight=3),
+    "compress": Command((*COMPRESS, "--int8", "-o", "new"), FINISHED, weight=3),
+    "compress over another": Command((*COMPRESS, "--int8", "-o", "C", "--force"), weight=3),
     "export into a bundle": Command(("export", "C", "--target", "tensorrt-rtx"), weight=14),
     "export to a file": Command(("export", "B", "-o", "out/model.onnx"), weight=12),
     "export to a folder": Command(("export", "B", "--to", "triton", "-o", "triton"), "exists", weight=10),
@@ -74,7 +74,7 @@ COMMANDS = {
     "pack over another": Command(("pack", "C", "-o", "B", "--force"), weight=12),
     "profile": Command(("profile", "C", "--seconds", "0", "--no-torch", "-o", "profile.html"), weight=4),
     "report": Command(("report", "C", "-o", "report.html"), weight=8),
-    "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran")),
+    "run": Command(("run", "recipe.toml", "--data", "tiny.npz", "-o", "ran"), weight=3),
     "run of a bundle": Command(("run", "light.toml", "--data", "tiny.npz", "-o", "light"), weight=6),
     "new-plugin": Command(("new-plugin", "my-plugin"), "exists", weight=12),
     "find-rate": Command(("find-rate", "tinynet", "--data", "tiny.npz", "--steps", "20", "-o", "rate.svg"), weight=4),

@@ -45,12 +45,11 @@ def profile(
     Times every node that onnxruntime runs, after fusion, and every layer of the
     torch module. With -o the graph is drawn, colored by fraction of time.
     """
-    from pocketzoo.core.names import check_suffix
     from pocketzoo.measure.profile import profile, total
-    from pocketzoo.reports.profile_page import headline, save_page, setting
+    from pocketzoo.reports.profile_page import check_page, headline, save_page, setting
 
     if out:
-        check_suffix(out, [".html", ".htm"], "an HTML page")  # before anything is measured
+        check_page(out)
     node_profile = profile(
         model,
         target="" if target == "float" else target,

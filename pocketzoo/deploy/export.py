@@ -27,7 +27,8 @@ from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.open_backend import backend_of, open_backend
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, updating
 from pocketzoo.zoo.bundles.bundle_lock import check_unsigned, check_writable
-from pocketzoo.zoo.bundles.manifest import MANIFEST, MODEL
+from pocketzoo.zoo.bundles.manifest import MODEL
+from pocketzoo.zoo.bundles.work_folder import check_outside
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import spec_of
@@ -200,8 +201,8 @@ def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) ->
         raise ExportError(f"{place} exists", "remove it, or choose another place with -o")
     if place.is_dir() and not exporter.folder:
         raise ExportError(f"{place} is a folder", "give a file name with -o")
-    if named_by_user and (place.parent / MANIFEST).is_file():
-        raise ExportError(f"{place} is inside a bundle", "leave out -o to add the export to its bundle")
+    if named_by_user:
+        check_outside(place, "leave out -o to add the export to its bundle")
 
 
 def graph_requests(

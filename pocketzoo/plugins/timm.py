@@ -6,12 +6,13 @@ layer it can be cut at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import PocketzooError, UnsupportedModelError, message_of
-from pocketzoo.plugins.timm_settings import refusal, structure_of
+from pocketzoo.plugins.timm_settings import image_settings, labels_of, refusal, structure_of
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import BackboneSpec, Cut, FeatureSpec, HeadSpec, InputSpec, LoaderSpec, Repository
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-FILTERS = ("nearest", "bilinear", "bicubic")  # as InputSpec.interpolation
 WEIGHTS = "model.safetensors"
 
 
@@ -52,7 +52,7 @@ def backbone(repository: Repository) -> BackboneSpec:
     settings: Any = config["pretrained_cfg"]
     try:
         head = head_of(repository)
-        input_spec = _input(settings)
+        input_spec = _input(config)
         features, cuts = trace(config, input_spec.size)
     except PocketzooError:
         raise
@@ -109,26 +109,25 @@ def pocketzoo_loaders() -> list[LoaderSpec]:
     ]
 
 
-def _input(settings: Mapping[str, Any]) -> InputSpec:
-    """How images are read.
+def _input(config: Mapping[str, Any]) -> InputSpec:
+    """How images are read: as timm's own transform for evaluation does.
 
     Raises:
-        UnsupportedModelError: by a filter that is not known, or divided by nothing.
+        UnsupportedModelError: a setting is not followed here; it is named.
     """
-    if (asked := settings.get("interpolation", "bicubic")) not in FILTERS:
-        raise UnsupportedModelError(
-            f"its config.json resizes images by {asked!r}", f"choose one that does by {', '.join(FILTERS)}"
-        )
-    if min(map(float, settings["std"])) <= 0:
-        raise UnsupportedModelError(f"its config.json divides by std {settings['std']}", "choose another repository")
-    channels, height, width = (int(n) for n in settings["input_size"])
+    said = image_settings(config)
+    channels, height, width = said["input_size"]
+    squash, scale = said["crop_mode"] == "squash", [math.floor(side / said["crop_pct"]) for side in (height, width)]
     return InputSpec(
         shape=("batch", channels, height, width),
-        mean=tuple(map(float, settings["mean"])),
-        std=tuple(map(float, settings["std"])),
-        resize=int(min(height, width) / float(settings.get("crop_pct") or 0.875)),
-        interpolation=asked,
-        stretch=settings.get("crop_mode") == "squash",
+        mean=tuple(map(float, said["mean"])),
+        std=tuple(map(float, said["std"])),
+        resize=min(height, width) if squash else min(scale),
+        interpolation=said["interpolation"],
+        stretch=squash,
+        stretched=() if not squash or scale == [height, width] else (scale[0], scale[1]),
+        longer="floor",
+        center="even",
     )
 
 
@@ -147,7 +146,7 @@ def _build_head(config: Mapping[str, Any], features: FeatureSpec, outputs: int) 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     from pocketzoo.plugins.timm_modules import labels
 
-    return labels(config)
+    return labels_of(config) or labels(config)
 
 
 def _read(config: Mapping[str, Any], path: Path) -> Mapping[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pocketzoo.core.errors import UnsupportedModelError
-from pocketzoo.plugins.timm_settings import structure_of
+from pocketzoo.plugins.timm_settings import image_settings, structure_of
 from pocketzoo.zoo.catalog.specs import FeatureSpec
 from pocketzoo.zoo.hub.weights import read_safetensors
 
@@ -58,10 +58,8 @@ def read_head(config: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The classes: the repository's own names, ImageNet's, or numbers."""
-    names, count = config.get("label_names"), int(config.get("num_classes", 1000))
-    if isinstance(names, list) and len(names) == count:
-        return tuple(map(str, names))
+    """The classes of a repository without names of its own: ImageNet's, or numbers."""
+    count = int(structure_of(config)[1]["num_classes"])
     if count == 1000:
         info = timm.data.ImageNetInfo("imagenet-1k")
         return tuple(info.index_to_description(i) for i in range(count))
@@ -86,8 +84,7 @@ def _used(config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
     used: tuple[set[str], set[str]] = (set(), set())
     with torch.device("meta"):
         model = _whole(config)
-        size: Any = config["pretrained_cfg"]["input_size"]
-        x = torch.empty(2, *size)
+        x = torch.empty(2, *image_settings(config)["input_size"])
         for names, method in zip(used, (model.forward_features, model.forward_head), strict=True):
             hooks = _watch(model, _collect(names))
             x = _run(method, x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pocketzoo.core.errors import UnsupportedModelError
@@ -42,6 +42,53 @@ NUMBERS = {
     "zero_init_last",
 }  # fmt: skip
 
+
+def _list(value: Any, length: int | None = None) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and length in (None, len(value))
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+# What pretrained_cfg says of images and classes, and what its values have to be.
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")  # as InputSpec.interpolation
+USUAL: dict[str, Any] = {
+    "input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
+    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
+}  # fmt: skip
+SIDE = 16_384  # pixels of an image's side, and its channels, at most
+OF_PRETRAINED: dict[str, Callable[[Any], bool]] = {
+    "input_size": lambda v: _list(v, 3) and all(_whole(n) and 0 < n <= SIDE for n in v),
+    "interpolation": lambda v: isinstance(v, str) and (v == "" or v in FILTERS),
+    "crop_pct": lambda v: _number(v) and 0 <= v <= 1,  # above 1, timm would put borders around images; 0 is as unsaid
+    "crop_mode": lambda v: isinstance(v, str) and v in ("", "center", "squash"),  # "border" puts borders around them
+    "mean": lambda v: _list(v) and all(map(_number, v)),
+    "std": lambda v: _list(v) and all(_number(n) and n > 0 for n in v),
+    "num_classes": _whole,
+    "label_names": lambda v: _list(v) and all(isinstance(name, str) for name in v),
+    "fixed_input_size": lambda v: isinstance(v, bool),
+    "label_offset": lambda v: v == 0,  # more would leave the first classes of the weights out
+}
+SHAPES: dict[str, Callable[[Any], bool]] = {
+    "in_chans": lambda v: _whole(v) and 0 < v <= SIDE,
+    "img_size": lambda v: all(_whole(n) and 0 < n <= SIDE for n in (v if _list(v, 2) else [v])),
+}
+HARMLESS = {
+    **dict.fromkeys(("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "tag", "architecture",
+                     "custom_load"),
+                    "where weights lie, and in which kind of file: here they are the repository's own safetensors"),
+    **dict.fromkeys(("test_input_size", "min_input_size", "test_crop_pct", "pool_size", "test_pool_size"),
+                    "of images of other sizes"),
+    **dict.fromkeys(("first_conv", "classifier"), "which layers to change for other channels and classes"),
+    **dict.fromkeys(("label_descriptions", "license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
+                    "for readers"),
+}  # fmt: skip
+
 LAYER_COUNTS = ("depth", "depths", "layers", "num_blocks")  # what timm makes one module of for each
 
 
@@ -52,6 +99,10 @@ def refusal(config: Mapping[str, Any]) -> str:
         return f"its config.json sets 'architecture' to {_shown(name)}, which is not a timm model name"
     if not _whole(config.get("num_classes", 1000)):
         return f"its config.json sets 'num_classes' to {_shown(config['num_classes'])}, which is not a number"
+    if (names := config.get("label_names")) is not None and not OF_PRETRAINED["label_names"](names):
+        return f"its config.json sets 'label_names' to {_shown(names)}, which are not names"
+    if reason := _refused_pretrained(config.get("pretrained_cfg")):
+        return reason
     if not isinstance(arguments, Mapping | None):
         return f"its config.json sets 'model_args' to {_shown(arguments)}, which is not a table"
     for key, value in (arguments or {}).items():
@@ -62,7 +113,74 @@ def refusal(config: Mapping[str, Any]) -> str:
         word = key in WORDS and isinstance(value, str) and WORD.fullmatch(value)
         if not word and (key not in NUMBERS or not _numbers(value)):
             return f"its config.json sets {key!r} in 'model_args' to {_shown(value)}, which is not passed on to timm"
+        if key in SHAPES and not SHAPES[key](value):
+            return f"its config.json sets {key!r} in 'model_args' to {_shown(value)}, which no image has"
+    return _refused_images(config)
+
+
+def _refused_pretrained(said: Any) -> str:
+    """Why what ``pretrained_cfg`` says is not followed; "" where all of it is."""
+    where = "in 'pretrained_cfg'"
+    if not isinstance(said, Mapping):
+        return f"its config.json sets 'pretrained_cfg' to {_shown(said)}, which is not a table"
+    for key, value in said.items():
+        if value is None or key in HARMLESS:
+            continue
+        if key not in OF_PRETRAINED or not OF_PRETRAINED[key](value):
+            return f"its config.json sets {_shown(key)} {where} to {_shown(value)}, which is not followed here"
     return ""
+
+
+def _refused_images(config: Mapping[str, Any]) -> str:
+    """Why images are not read as a config says, whose settings are fine one by one."""
+    said, where = config["pretrained_cfg"], "in 'pretrained_cfg'"
+    channels, height, width = _input_size(config)
+    for key in ("mean", "std"):
+        if len(values := said.get(key) or USUAL[key]) != channels:
+            return f"its config.json sets {key!r} {where} to {_shown(values)}, and images have {channels} channels"
+    if height != width and said.get("crop_mode") != "squash":
+        size = [channels, height, width]
+        return f"its config.json sets 'input_size' {where} to {size}, for which timm resizes images in another way"
+    return ""
+
+
+def _input_size(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(channels, height, width), as timm puts them together."""
+    arguments = config.get("model_args") or {}
+    channels, *sides = config["pretrained_cfg"].get("input_size") or USUAL["input_size"]
+    inside = arguments.get("img_size")
+    if inside is not None and _is_fixed(config):
+        sides = [inside, inside] if _whole(inside) else inside
+    return arguments.get("in_chans") or channels, sides[0], sides[1]
+
+
+def _is_fixed(config: Mapping[str, Any]) -> bool:
+    arguments = config.get("model_args") or {}
+    free = arguments.get("dynamic_img_size") or arguments.get("strict_img_size") is False
+    return bool(config["pretrained_cfg"].get("fixed_input_size")) and not free
+
+
+def image_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``pretrained_cfg`` says of images, and of what it does not say what timm takes.
+
+    Raises:
+        UnsupportedModelError: ``refusal`` says why it is not followed.
+    """
+    if reason := refusal(config):
+        raise UnsupportedModelError(reason, HINT)
+    said = config["pretrained_cfg"]
+    return {**{key: said.get(key) or usual for key, usual in USUAL.items()}, "input_size": _input_size(config)}
+
+
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The repository's own names of its classes; none where it has none, or not as many."""
+    names = config.get("label_names") or config["pretrained_cfg"].get("label_names") or ()
+    return tuple(names) if len(names) == _classes(config) else ()
+
+
+def _classes(config: Mapping[str, Any]) -> int:
+    inside = config["pretrained_cfg"].get("num_classes")
+    return int(config.get("num_classes", 1000 if inside is None else inside))
 
 
 def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -76,13 +194,14 @@ def structure_of(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         raise UnsupportedModelError(reason, HINT)
     arguments = {key: value for key, value in (config.get("model_args") or {}).items() if value is not None}
     check_layers(arguments, LAYER_COUNTS, "its config.json")
-    arguments["num_classes"] = config.get("num_classes", 1000)
+    given: dict[str, Any] = {"num_classes": _classes(config)}
+    if config["pretrained_cfg"].get("input_size"):  # what timm takes of it where no argument says it
+        channels, *sides = _input_size(config)
+        given |= {"in_chans": channels} if channels != USUAL["input_size"][0] else {}
+        given |= {"img_size": tuple(sides)} if _is_fixed(config) and "img_size" not in arguments else {}
+    arguments |= given
     check_sizes(arguments, "its config.json")
     return str(config["architecture"]), arguments
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _numbers(value: Any, depth: int = 3) -> bool:

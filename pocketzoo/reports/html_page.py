@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.untrusted.shown import shown
+from pocketzoo.zoo.bundles.work_folder import check_outside
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,3 +54,4 @@ def check_drawing(path: Path) -> None:
     """
     if path.suffix not in (".svg", ".html"):
         raise ExportError(f"a plot is an .svg or .html file, not {path.name!r}", "give it another name")
+    check_outside(path)

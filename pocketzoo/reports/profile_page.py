@@ -13,6 +13,7 @@ from pocketzoo.measure.profile import Profile, total
 from pocketzoo.reports.charts.graph_drawing import draw_graph
 from pocketzoo.reports.html_page import page, render
 from pocketzoo.reports.measured.number_format import NOTHING, times
+from pocketzoo.zoo.bundles.work_folder import check_outside
 
 
 def save_page(profile: Profile, path: Path) -> Path:
@@ -36,11 +37,19 @@ def save_page(profile: Profile, path: Path) -> Path:
         f"Means over {profile.runs} runs without the fastest and slowest quarter. Profiling every node takes time "
         "itself: bench measures less."
     )
-    check_suffix(path, [".html", ".htm"], "an HTML page")
+    check_page(path)
     text = page("profile", headline(profile), main, lead=setting(profile), footer=footer)
     with replacing_file(path) as temporary:
         temporary.write_bytes(encoded(text))
     return path
+
+
+def check_page(path: Path) -> None:
+    """Raises:
+    ExportError: a page cannot be written to ``path``; asked before anything is measured.
+    """
+    check_suffix(path, [".html", ".htm"], "an HTML page")
+    check_outside(path)
 
 
 def headline(profile: Profile) -> str:

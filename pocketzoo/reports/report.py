@@ -22,7 +22,7 @@ from pocketzoo.reports.html_page import page, sentence
 from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
 from pocketzoo.reports.measured.layer_costs import read_layers
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.manifest import MANIFEST
+from pocketzoo.zoo.bundles.work_folder import check_outside
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
@@ -68,8 +68,7 @@ def report(
     if place.is_dir():
         raise ExportError(f"{place} is a folder", "give a file name with -o")
     check_suffix(place, [".html", ".htm"], "an HTML page")
-    if (place.parent / MANIFEST).is_file():
-        raise ExportError(f"{place} is inside a bundle", "choose another place with -o")
+    check_outside(place)
     resolver = Resolver.of(registry)
     bundles = [open_model(model, registry=resolver) for model in models]
     text = _page(bundles, models, _answering(data, seed, skip_bad, resolver, progress))

@@ -22,6 +22,7 @@ from pocketzoo.train.augment.transforms import to_pixels
 from pocketzoo.train.augmenter import augmenter
 from pocketzoo.train.distributed.process_group import World
 from pocketzoo.train.settings import TrainConfig, with_settings
+from pocketzoo.zoo.bundles.work_folder import check_outside
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -53,12 +54,13 @@ def preview(
 
     Raises:
         DataError: the data are not images.
-        ExportError: ``out`` is called as if it were another kind of file.
+        ExportError: ``out`` is called as if it were another kind of file, or is inside a bundle.
         RecipeError: a setting cannot be what it is.
         UnknownNameError: no such data set or backbone.
         MissingDependencyError: Pillow, or for ``augment`` kornia, is not installed.
     """
     check_suffix(Path(out), [".png", ".jpg", ".jpeg"], "a PNG or JPEG image")
+    check_outside(Path(out))
     config = with_settings(training, seed=seed)
     resolver = Resolver.of(registry)
     reads: Any = InputSpec(shape=("batch", 3, SIDE, SIDE), mean=(0.0,) * 3, std=(1.0,) * 3, resize=SIDE)

@@ -13,6 +13,7 @@ from torch import nn
 
 from pocketzoo.core.errors import HeadMismatchError, RecipeError
 from pocketzoo.core.keys import cache_key
+from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.untrusted.exits import survives_exit
@@ -95,6 +96,8 @@ def fit(
         BusyError: another run is writing ``out``.
     """
     check_place(Path(out), force=force)
+    if log is not None:
+        check_folder_name(Path(log), "what TensorBoard reads")
     config = with_settings(
         training, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, unfreeze=unfreeze, seed=seed
     )

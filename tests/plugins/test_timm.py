@@ -10,6 +10,7 @@ import pickle
 import pkgutil
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from feeds import only
 from hostileconfigs import EVIL, TIMM_HARM, TIMM_PLACES
 from huggingface_hub import close_session
 from localhub import point_at
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from pocketzoo.core.errors import PocketzooError, UnsafeFileError, UnsupportedModelError
@@ -30,6 +32,7 @@ from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.data.processors.image_preprocessing import prepare_image
 from pocketzoo.zoo.models.build import build, cut_after, load_pretrained
 from pocketzoo.zoo.models.input_size import resized
 from pocketzoo.zoo.models.pull import pull
@@ -106,6 +109,86 @@ def test_the_input_is_what_the_repository_says(saved):
     assert spec.std == tuple(settings["std"])
     assert spec.interpolation == settings["interpolation"]
     assert spec.resize == int(spec.size[1] / settings["crop_pct"])
+
+
+IMAGES = {
+    "crop_pct": [0.875, 0.9, 0.95, 1.0, 0.8, 0.77, 0, None],
+    "crop_mode": ["center", "squash", "border", "", None],
+    "interpolation": ["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming", "random", "", None],
+    "mean": [[0.1, 0.2, 0.3], [0.5], None],
+    "std": [[0.1, 0.2, 0.3], [0.5], None],
+    "input_size": [[3, 31, 31], [3, 96, 96], [3, 32, 48], [1, 32, 32], None],
+    "test_input_size": [[3, 96, 96]],
+    "min_input_size": [[3, 16, 16]],
+    "test_crop_pct": [1.0],
+    "fixed_input_size": [True, False],
+    "pool_size": [[1, 1]],
+    "first_conv": ["conv1", ["stem.conv"]],
+    "classifier": ["fc", "other"],
+    "num_classes": [10],
+    "license": ["mit"],
+    "unheard_of": [1],
+}
+SIZES = [(40, 57), (73, 41), (32, 32), (35, 90), (200, 61), (121, 120), (33, 33), (97, 34)]
+
+
+def image_outcome(timm, base, key, value) -> str:
+    """ "followed" or "refused": what timm's own transform makes of images, or an error that names the setting."""
+    said = {**base, key: value}
+    if value is None:
+        del said[key]
+    try:
+        spec = plugin._input({"architecture": "resnet18", "pretrained_cfg": said})
+    except UnsupportedModelError as error:
+        assert repr(key) in error.message or key == "input_size", error.message  # noqa: PT017
+        return "refused"
+    theirs = timm.data.create_transform(**timm.data.resolve_data_config(pretrained_cfg=said), is_training=False)
+    generator = np.random.default_rng(0)
+    for height, width in SIZES:
+        image = Image.fromarray(generator.integers(0, 256, (height, width, 3)).astype(np.uint8))
+        wanted = theirs(image).numpy()
+        np.testing.assert_allclose(prepare_image(image, spec), wanted, rtol=1e-4, atol=1e-5, err_msg=f"{key}={value}")
+    return "followed"
+
+
+@pytest.mark.parametrize("base", [
+    {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "crop_pct": 0.875,
+     "interpolation": "bicubic"},
+    {"input_size": [3, 30, 30], "crop_pct": 0.93, "crop_mode": "squash", "interpolation": "bilinear"},
+])  # fmt: skip
+def test_images_are_read_as_timms_own_transform_does_or_a_setting_is_refused(base, timm):
+    ends = Counter(image_outcome(timm, base, key, value) for key, values in IMAGES.items() for value in values)
+    assert ends["followed"] >= 25
+    assert ends["refused"] >= 4
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("test_vit", [3, 96, 96]), ("test_vit", [1, 160, 160]),
+                                                    ("resnet18", [1, 64, 64])])  # fmt: skip
+def test_a_model_is_made_for_the_images_that_its_repository_says(architecture, size, timm, tmp_path):
+    """As timm makes it of a repository, which needs no argument for that."""
+    torch.manual_seed(0)
+    fixed = timm.create_model(architecture).pretrained_cfg.get("fixed_input_size", False)
+    arguments = {"in_chans": size[0], **({"img_size": size[1:]} if fixed else {})}
+    model = timm.create_model(architecture, pretrained=False, num_classes=3, **arguments).eval()
+    timm.models._hub.save_for_hf(model, tmp_path, safe_serialization=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("model_args", None)
+    config["pretrained_cfg"] |= {
+        "fixed_input_size": fixed,
+        "input_size": size,
+        "mean": [0.5] * size[0],
+        "std": [0.5] * size[0],
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    facts = repository(tmp_path)
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    module, classifier = spec.build().eval(), head.build(spec.features, 3).eval()
+    module.load_state_dict(spec.weights.read(tmp_path / "model.safetensors"))
+    classifier.load_state_dict(head.weights.read(tmp_path / "model.safetensors"))
+    x = torch.randn(2, *spec.input.size)
+    assert list(spec.input.size) == size
+    with torch.no_grad():
+        torch.testing.assert_close(classifier(module(x)), model(x), atol=0, rtol=1e-6)
 
 
 def test_inception_cut_at_mixed_6e_on_150_pixels(saved):

@@ -157,7 +157,7 @@ def outcome(source: Path, folder: Path, name: str, change: Any, says: Sequence[s
     files = {path.name: path for path in folder.iterdir()}
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     said = json.loads((folder / texts.FILE).read_text())
-    config = {"model_type": kind, "vocab_size": 1000, "pad_token_id": None, "max_position_embeddings": POSITIONS}
+    config = {"model_type": kind, "vocab_size": 1000, "max_position_embeddings": POSITIONS}
     if kind in texts.OFFSET:
         config["max_position_embeddings"] = POSITIONS + 2
     try:

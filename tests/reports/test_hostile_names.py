@@ -11,7 +11,6 @@ import pytest
 import reports_of_before
 from scoring import task
 
-from pocketzoo.core.typed import to_plain
 from pocketzoo.measure.confusion_matrix import Answers
 from pocketzoo.measure.measure_graphs import Latency, Measurement
 from pocketzoo.measure.peak_memory import Memory
@@ -116,7 +115,7 @@ def test_a_report(name, tmp_path):
         ),
         rejected=(reports_of_before.rejection(**no),),
         metrics={name: name, f"{name}2": {name: 1}},
-        measurements=tuple(to_plain(row) for row in rows),
+        measurements=rows,
         layers={"float": layers, "cpu": layers, name: layers},
     )  # fmt: skip
     with writing(tmp_path / "model") as draft:

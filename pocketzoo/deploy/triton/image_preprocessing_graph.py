@@ -74,7 +74,11 @@ class _Graph:
         resized = self.whole(self.add("MatMul", planes, across))
         resized = self.whole(self.add("MatMul", self.matrix(sides, new_sides, 0), resized))
         rest = self.add("Sub", self.add("Shape", resized, start=2), cut)
-        starts = self.add("Div", rest, self.constant("two", np.int64(2)))
+        if spec.center == "even":
+            halves = self.add("Div", self.add("Cast", rest, to=TensorProto.DOUBLE), self.constant("two", np.float64(2)))
+            starts = self.add("Cast", self.add("Round", halves), to=TensorProto.INT64)
+        else:
+            starts = self.add("Div", rest, self.constant("two", np.int64(2)))
         axes = self.constant("axes", np.array([2, 3], np.int64))
         center = self.add("Slice", resized, starts, self.add("Add", starts, cut), axes)
         low, high = spec.value_range

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from pocketzoo.core.errors import DataError, HeadMismatchError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.keys import cache_key
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.untrusted.exits import survives_exit
@@ -32,7 +33,7 @@ from pocketzoo.train.snapshot import Part, SnapshotFile
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
-from pocketzoo.zoo.bundles.work_folder import check_place, unfinished
+from pocketzoo.zoo.bundles.work_folder import check_outside, check_place, unfinished
 from pocketzoo.zoo.catalog.head_task import answer_facts, head_task
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.gym_environments import Environment, episode_seed, play_episodes
@@ -80,6 +81,9 @@ def fit_agent(
         BusyError: another run is writing ``out``.
     """
     check_place(Path(out), force=force)
+    if states is not None:
+        check_suffix(Path(states), [".npz"], "an .npz file")
+        check_outside(Path(states), "choose another place with --states")
     config = agent_settings(training, seed=seed)
     resolver = Resolver.of(registry)
     place = Environment(environment)

@@ -21,6 +21,7 @@ from pocketzoo.core.reading.documents import parse_json, read_json
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle
 from pocketzoo.zoo.bundles.bundle_lock import changing, check_writable
 from pocketzoo.zoo.bundles.manifest import MANIFEST, SIGNATURE
+from pocketzoo.zoo.bundles.work_folder import check_outside
 
 SIGNED_AT = "signedAt"  # in the predicate, where verifiers ignore what they do not know; signed with the rest of it
 
@@ -50,13 +51,15 @@ def sign(
     Raises:
         MissingDependencyError: model-signing is not installed.
         BundleError, UnsafeFileError: it is not a bundle, or is damaged.
-        ExportError: ``out`` is called as if it were no signature.
+        ExportError: ``out`` is called as if it were no signature, or is another file of a bundle.
         SignatureError: the key cannot be used.
         StorageError: the bundle is read-only, and no ``out`` is given; the disk refused.
     """
     signing = require("model_signing.signing", extra="sign")
     if out is not None:
         check_suffix(Path(out), [".sig", ".signature", ".sigstore", ".json"], "a signature")
+        if Path(out).name != SIGNATURE:
+            check_outside(Path(out), f"call it {SIGNATURE}, or choose another place with -o")
     with changing(Path(bundle), progress=progress) if (Path(bundle) / MANIFEST).is_file() else nullcontext():
         opened = read_bundle(bundle)
         if out is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pocketzoo.core.errors import BundleError, BusyError, PocketzooError, StorageError, TrainingError
+from pocketzoo.core.errors import BundleError, BusyError, ExportError, PocketzooError, StorageError, TrainingError
 from pocketzoo.core.files import TEMPORARY, collect_temporaries, disk_errors, place_errors, replacing_file, sha256
 from pocketzoo.core.names import check_folder_name
 from pocketzoo.core.progress import Progress
@@ -34,6 +34,14 @@ def check_place(path: Path, *, force: bool) -> None:
     check_folder_name(path, "a bundle")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BundleError(f"{path} exists and is not a bundle", "choose another place with -o")
+
+
+def check_outside(place: Path, hint: str = "choose another place with -o") -> None:
+    """Raises:
+    ExportError: ``place`` is in the folder of a bundle, whose own files it could replace.
+    """
+    if (Path(os.path.realpath(place)).parent / MANIFEST).is_file():
+        raise ExportError(f"{place} is inside a bundle", hint)
 
 
 def work_folder(out: Path) -> Path:

@@ -43,6 +43,9 @@ class InputSpec:
     stretch: bool = False
     stretched: tuple[int, ...] = ()  # (height, width) that ``stretch`` resizes to, where that is not ``shape[2:]``
     longer: Literal["round", "floor"] = "round"
+    center: Literal["floor", "even"] = (
+        "floor"  # where an odd number of pixels is cut off: the even half, as torchvision
+    )
 
     @property
     def size(self) -> tuple[int, ...]:

@@ -179,6 +179,8 @@ def completed(defined: Mapping[SplitName, Split], seed: int) -> dict[SplitName, 
     return splits
 
 
-def from_arrays(name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0) -> Dataset:
-    """A data set in memory, divided by ``seed``."""
-    return Dataset(name, labels, divided(Split(x, y), seed), seed)
+def from_arrays(
+    name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0, places: Sequence[str] = ()
+) -> Dataset:
+    """A data set in memory, divided by ``seed``; ``places`` are what its samples are called."""
+    return Dataset(name, labels, divided(Split(x, y, places), seed), seed)

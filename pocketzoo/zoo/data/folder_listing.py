@@ -40,7 +40,9 @@ class FolderListing:
     suffixes: Collection[str]
     skipped: Skipped | None = None  # takes links to nowhere; None: the first is an error
     hidden: list[Path] = field(default_factory=list)
-    unused: list[Path] = field(default_factory=list)  # files that no processor reads, or that lie where none is read
+    unused: list[Path] = field(
+        default_factory=list
+    )  # files (and folders that are called as such) that no processor reads, or that lie where none is read
     nested: list[Path] = field(default_factory=list)  # samples in folders where samples lie
 
     def folders(self, folder: Path) -> list[Path]:
@@ -52,7 +54,9 @@ class FolderListing:
         found = []
         for path in self._entries(folder):
             if path.is_dir():
-                self.nested += self._below(path)
+                below = list(self._below(path))
+                self.nested += below
+                self.unused += [path] * (not below and path.suffix.lower() in self.suffixes)
             elif path.is_file() and path.suffix.lower() in self.suffixes:
                 found.append(path)
             else:
@@ -83,9 +87,9 @@ class FolderListing:
         for path in paths:
             if is_hidden(path.name):
                 self.hidden.append(path)
-            elif path.is_symlink() and not path.exists():
+            elif path.is_symlink() and (what := _leads_nowhere(path)):
                 if self.skipped is None:
-                    raise DataError(f"{path} is a link to nowhere: {os.readlink(path)}", "remove it, or use --skip-bad")
+                    raise DataError(f"{path} is a link to {what}: {os.readlink(path)}", "remove it, or use --skip-bad")
                 self.skipped.names.add(str(path))
             else:
                 yield path
@@ -96,6 +100,13 @@ class FolderListing:
             for name in sorted(files):
                 if not is_hidden(name) and Path(name).suffix.lower() in self.suffixes:
                     yield Path(where, name)
+
+
+def _leads_nowhere(link: Path) -> str:
+    """Why a link is not followed; "" where it is."""
+    if not link.exists():
+        return "nowhere"
+    return "a folder that it lies in" if link.parent.resolve().is_relative_to(link.resolve()) else ""
 
 
 def _counted(paths: list[Path], one: str, several: str) -> str:

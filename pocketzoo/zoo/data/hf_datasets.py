@@ -215,6 +215,14 @@ def _table(
     return choose(name, header, named, columns, skipped, targets=targets)
 
 
+def image_cells(piece: Any, columns: Columns) -> list[Any]:
+    """The cells of the column of images that would be read, not decoded; none where there is no such column."""
+    library = require("datasets", extra=EXTRA)
+    piece = _undecoded(piece)
+    name = _images(piece, columns, library)
+    return list(piece[name]) if name else []
+
+
 def _images(piece: Any, columns: Columns, library: Any) -> str:
     """The column of images that is read; "" where it is one of texts, or numbers."""
     found = [c for c, feature in piece.features.items() if isinstance(feature, library.Image)]

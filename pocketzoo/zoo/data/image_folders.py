@@ -126,7 +126,12 @@ def _classes(path: Path, listing: FolderListing) -> tuple[tuple[str, ...], list[
     for folder in folders:
         if not is_utf8(folder.name):  # a label is kept in a manifest, and printed
             raise DataError(f"the name of the class folder {os.fsencode(folder)!r} is not UTF-8", "rename it")
-    return tuple(p.name for p in folders), samples, np.asarray(targets, np.int64)
+    labels = [folder.name.strip() for folder in folders]  # as those of a table
+    if twice := next((label for i, label in enumerate(labels) if label in labels[:i]), None):
+        raise DataError(f"{path} has two class folders for {twice!r}, without the blanks around it", "rename one")
+    if "" in labels:
+        raise DataError(f"the name of the class folder {folders[labels.index('')].name!r} is blank", "rename it")
+    return tuple(labels), samples, np.asarray(targets, np.int64)
 
 
 def _supported(listing: FolderListing) -> str:

@@ -18,6 +18,8 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
+from pocketzoo.zoo.data.processors.table_cells import cell
+from pocketzoo.zoo.data.table_files import FIX
 from pocketzoo.zoo.data.target_kinds import read_targets
 
 
@@ -40,15 +42,26 @@ def read_npz(
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
     samples, arrays = npz_samples(path, names, may_lack or skipped is not None)
-    y = arrays.get("y")
-    if skipped is not None and (left := _unreadable(samples, y, may_lack)):
+    y, bad = (None, dict[int, str]()) if "y" not in arrays else _read_y(path, arrays["y"], targets)
+    places = () if isinstance(samples, np.ndarray) else [f"row {i + 1} of {path}" for i in range(len(samples))]
+    if bad and skipped is None:
+        row, what = min(bad.items())
+        raise DataError(f"row {row + 1} of {path} {what}", FIX)
+    if skipped is not None and (left := _unreadable(samples, y, may_lack) | bad.keys()):
         skipped.names.update(f"row {i + 1} of {path}" for i in left)
         rows = [i for i in range(len(samples)) if i not in left]
         if not rows:
             raise DataError(f"{path} has no readable rows", "remove samples with NaN or infinity")
         y = y[rows] if y is not None and len(y) == len(samples) else y
         samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
-    return _with_targets(path, samples, y, arrays, seed, targets)
+        places = [places[i] for i in rows] if places else ()
+    if y is None:
+        return from_arrays(path.stem, (), samples, None, seed, places)
+    called, wrong = _read_y(path, arrays.get("labels", np.empty(0, "U1")).ravel(), "flags")
+    for row, what in wrong.items():
+        raise DataError(f"label {row + 1} of {path} {what}", "write it in UTF-8")
+    labels, known = read_targets(targets, str(path), y, len(samples), called.astype(str).tolist())
+    return from_arrays(path.stem, labels, samples, known, seed, places)
 
 
 def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
@@ -78,6 +91,48 @@ def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool 
             x = x.astype(np.float32)
         _check_finite(path, "x", x, may_lack)
     return x, arrays
+
+
+def _read_y(path: Path, y: npt.NDArray[Any], kind: TargetKind) -> tuple[npt.NDArray[Any], dict[int, str]]:
+    """Targets, texts as text without the blanks around them, and of the rows that have none what is wrong."""
+    if y.dtype.kind not in "biufUS" or not y.ndim:
+        raise DataError(f"{path}: y is {y.dtype} of shape {y.shape}", "give labels as texts or numbers")
+    bad: dict[int, str] = {}
+    if y.dtype.kind == "S":
+        texts = np.empty(y.shape, object)
+        for place, data in np.ndenumerate(y):
+            try:
+                texts[place] = data.decode()
+            except UnicodeDecodeError:
+                bad.setdefault(place[0] if place else 0, f"has a label that is not UTF-8: {bytes(data)!r:.60}")
+                texts[place] = ""
+        y = texts.astype(str)
+    if y.dtype.kind == "U":
+        y = np.char.strip(y)
+    if y.ndim == 1 and kind in ("classes", "numbers"):
+        for row in np.flatnonzero(_lacking(y)).tolist():
+            bad.setdefault(row, f"has no label: {y[row].item()!r}")
+    if y.ndim == 1 and y.dtype.kind == "U" and kind == "numbers":
+        for row, text in enumerate(y.tolist()):
+            if not _is_number(text):
+                bad.setdefault(row, f"has no number in y: {text!r:.60}")
+        if bad and len(bad) == len(y):  # labels, and no numbers that are written wrongly
+            return y, {}
+        y[list(bad)] = "0"  # so that the others are numbers; these are left out
+    return y, bad
+
+
+def _lacking(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if y.dtype.kind == "U":
+        return np.isin(np.char.lower(y), ["", "nan"])
+    return np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), bool)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(cell(text))
+    except ValueError:
+        return False
 
 
 def _check_sizes(path: Path, archive: ZipFile) -> None:
@@ -140,18 +195,3 @@ def _named_samples(
     for name, x in inputs.items():
         _check_finite(path, name, x, may_lack)
     return [{name: x[i] for name, x in inputs.items()} for i in range(next(iter(counts.values()), 0))]
-
-
-def _with_targets(
-    path: Path,
-    x: Any,
-    y: npt.NDArray[Any] | None,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    seed: int,
-    targets: TargetKind,
-) -> Dataset:
-    if y is None:
-        return from_arrays(path.stem, (), x, None, seed)
-    names = arrays.get("labels", np.empty(0, "U1")).ravel().astype(str).tolist()
-    labels, known = read_targets(targets, path.name if targets == "numbers" else str(path), y, len(x), names)
-    return from_arrays(path.stem, labels, x, known, seed)

@@ -15,8 +15,10 @@ from pocketzoo.core.reading.documents import MalformedError, parse_json
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.processor_configs import DataColumns
+from pocketzoo.zoo.data.hf_datasets import image_cells
 from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
 from pocketzoo.zoo.data.npz_files import npz_samples
+from pocketzoo.zoo.data.parquet_images import with_features
 from pocketzoo.zoo.data.processors.encoded_text import lines_of
 from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, choose, read_columns
@@ -49,10 +51,10 @@ def samples_of(
     """What an argument of ``predict`` holds, in the order it is in the file.
 
     A table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``, as ``--data`` takes them, with labels or without) has a
-    sample in each row, where the model reads rows or texts; an ``.npz`` one in each row of its arrays, ``x`` or those
-    that are called as the model's inputs; a ``.json`` one, or a list of them. Any other file, and one that ends with a
-    suffix of ``own``, is a sample itself, as the processor has it. Texts of a table are in the column that a model was
-    ``fitted`` to, where it has that.
+    sample in each row, where the model reads rows or texts, or images that a ``.parquet`` has; an ``.npz`` one in each
+    row of its arrays, ``x`` or those that are called as the model's inputs; a ``.json`` one, or a list of them. Any
+    other file, and one that ends with a suffix of ``own``, is a sample itself, as the processor has it. Texts of a
+    table are in the column that a model was ``fitted`` to, where it has that.
 
     Raises:
         DataError: the file cannot be read, or is not of what the model reads.
@@ -66,6 +68,10 @@ def samples_of(
             return _of_npz(path, processor)
         if suffix == ".json" and table is not None:
             return _of_json_rows(path, processor)
+        if suffix == ".parquet" and processor.image is not None and not _has_parts(processor):
+            piece = with_features(path)
+            if cells := [] if piece is None else image_cells(piece, _columns(named, processor, fitted)):
+                return [GivenSample(str(path), f"row {i}", cell) for i, cell in enumerate(cells, start=1)]
         if suffix in TABLES and (table is not None or text is not None):
             found = read_columns(path, _columns(named, processor, fitted), progress=progress)
             return _as_read(path, processor, found.samples, found.columns, found.places)

@@ -9,6 +9,7 @@ from typing import Any
 
 from pocketzoo.core.errors import DataError
 
+ELSEWHERE = ("://", "::")  # of servers and archives, in the paths of fsspec: the library opens "a::http://host/b"
 INSIDE = "save the data set again, with its files"
 
 
@@ -18,13 +19,15 @@ def check_inside(folder: Path) -> None:
     Raises:
         DataError: one does.
     """
+    if any(mark in str(folder) for mark in ELSEWHERE):  # which the library takes for a chain of file systems
+        raise DataError(f"a folder of a data set cannot be called {folder}", "rename it")
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() and not within(path, (root,)):
             raise DataError(f"{path} is a link that leads out of the data set", INSIDE)
         if path.name in ("state.json", "dataset_dict.json"):
             for name in _named(path):
-                if not within(path.parent / name, (root,)):
+                if any(mark in name for mark in ELSEWHERE) or not within(path.parent / name, (root,)):
                     raise DataError(f"{path} names {name!r}, which is outside of the data set", INSIDE)
 
 
@@ -43,7 +46,7 @@ def stored_file(path: str, roots: Sequence[Path], name: str) -> Path:
     Raises:
         DataError: it is elsewhere, or on a server; ``name`` is the cell's, for the message.
     """
-    if not roots or "://" in path or "::" in path or not within(found := roots[0] / path, roots):
+    if not roots or any(mark in path for mark in ELSEWHERE) or not within(found := roots[0] / path, roots):
         raise DataError(f"{name} is not in the data set: {path}", INSIDE)
     return found
 

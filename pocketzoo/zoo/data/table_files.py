@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pocketzoo.zoo.data.table_dialects import STRAY, Dialect, Record, records, s
 
 SUFFIXES = {".csv", ".tsv", ".jsonl", ".parquet", ".txt"}
 FIX = "fix or remove it, or use --skip-bad"
+SEPARATOR = re.compile(r'"?sep=(.)"?')  # a first line that names the delimiter
 Row = Mapping[str, Any]
 Rows = list[tuple[str, Row]]
 
@@ -47,7 +49,7 @@ def rows_of(path: Path, reading: Reading = Reading()) -> tuple[list[str], Rows]:
         raise
     except (ValueError, OSError) as error:
         raise DataError(f"cannot read {path}: {message_of(error)}", "see docs/training.md for the forms") from error
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+    if (twice := next((name for i, name in enumerate(names) if name in names[:i]), None)) is not None:
         raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
     return names, rows
 
@@ -75,10 +77,12 @@ def _lines(path: Path, reading: Reading) -> tuple[list[str], Rows]:
 def _separated(path: Path, reading: Reading) -> tuple[list[str], Rows]:
     read = _read(path, reading)
     lines = read.lines
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    dialect = sniffed(lines, reading.delimiter or usual, str(path)) if len(lines) else Dialect(usual)
-    if reading.delimiter:
-        dialect = replace(dialect, delimiter=reading.delimiter)
+    usual, asked = "\t" if path.suffix.lower() == ".tsv" else ",", reading.delimiter
+    if lines and (stated := SEPARATOR.fullmatch(lines[0][1].strip())):  # for Excel, in front of the header
+        lines, asked = lines[1:], asked or stated[1]
+    dialect = sniffed(lines, asked or usual, str(path)) if len(lines) else Dialect(usual)
+    if asked:
+        dialect = replace(dialect, delimiter=asked)
     elif dialect != Dialect(usual, spaces=dialect.spaces):
         reading.progress.say(f"{path} has {dialect.called}")
     found = [
@@ -92,6 +96,8 @@ def _separated(path: Path, reading: Reading) -> tuple[list[str], Rows]:
     if wrong := header.wrong or (read.bad[lost[0]] if lost else ""):
         raise DataError(f"line {lost[0] if lost else number} of {path} {wrong}", "fix the names of the columns")
     names = [name.strip() for name in header.cells]
+    if _are_numbers(names):
+        raise DataError(f"line {number} of {path} has numbers, and no names of columns", "write them above the rows")
     rows: Rows = []
     for each in _whole(lines, found, dialect, len(names)):
         place = f"line {lines[each.first][0]}"
@@ -102,6 +108,15 @@ def _separated(path: Path, reading: Reading) -> tuple[list[str], Rows]:
         else:
             rows.append((place, dict(zip(names, each.cells, strict=True))))
     return names, rows
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether a header is rather a row. Numbers in their order are names that programs give: 0, 1, 2."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return False
+    return numbers not in ([*map(float, range(len(names)))], [*map(float, range(1, len(names) + 1))])
 
 
 def _whole(lines: Sequence[tuple[int, str]], found: Sequence[Record], dialect: Dialect, width: int) -> Iterable[Record]:

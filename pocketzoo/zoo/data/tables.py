@@ -24,6 +24,7 @@ from pocketzoo.zoo.data.table_files import FIX, Reading, Row, rows_of
 from pocketzoo.zoo.data.target_kinds import SEPARATOR, flag, read_targets, tags_of
 
 COMMA = re.compile(r"[-+]?\d+,\d+")  # a number as much of Europe writes it
+SNIFFED = 100  # rows that tell whether a column has numbers
 TEXT = ("text", "sentence", "content", "document", "question")  # what a column of texts is called, best first
 LABEL = ("label", "class", "target", "category", "intent")
 WORDS = ("tokens", "words", *TEXT)  # of texts whose words have tags
@@ -136,15 +137,9 @@ def choose(
     inputs = [text] if text is not None else numbers
     number = _number_or_nothing if columns.may_lack else _number
     read: Callable[[Any, str], Any] = number if text is None else _words if tagged else _text
-    known = text is not None or columns.numbers
-    if not known and not (inputs and all(_is_number(rows[0].get(column)) for column in inputs)):
-        what, there = next(((c, v) for c in inputs if not _is_number(v := rows[0].get(c))), ("", ""))
-        raise DataError(
-            f"{name} has no column of texts among: {', '.join(names)}",
-            f"name it with --text-column, or call it {usual[0]!r}; a table of numbers has no other columns"
-            + (f", and {what!r} has {there!r:.40} in {places[0] if places else 'row 1'}" if inputs else "")
-            + ("; write numbers with a point" if COMMA.fullmatch(str(there).strip()) else ""),
-        )
+    known = text is not None or bool(columns.numbers)
+    if not known:
+        _check_numbers(name, names, inputs, rows, usual[0], places[0] if places else "row 1")
     # A table whose labels are no numbers at all is one of classes, which is said of all of it.
     kind: TargetKind = targets
     if targets == "numbers" and not any(_is_number(row.get(column)) for row in rows for column in label):
@@ -321,6 +316,31 @@ def _is_number(value: Any) -> bool:
         return not math.isinf(cell(value))
     except ValueError:
         return False
+
+
+def _check_numbers(
+    name: str, names: Sequence[str], inputs: Sequence[str], rows: Sequence[Row], usual: str, place: str
+) -> None:
+    """Refuse a table that is neither one of texts nor one of numbers, as its first rows have them."""
+    texts = [column for column in inputs if not _has_numbers(rows[:SNIFFED], column)]
+    if texts or not inputs:
+        first = next(iter(texts), "")
+        there = rows[0].get(first, "")
+        raise DataError(
+            f"{name} has no column of texts among: {', '.join(names)}",
+            f"name it with --text-column, or call it {usual!r}; a table of numbers has no other columns"
+            + (f", and {first!r} has {there!r:.40} in {place}" if inputs else "")
+            + ("; write numbers with a point" if COMMA.fullmatch(str(there).strip()) else ""),
+        )
+    if "" in inputs:
+        raise DataError(
+            f"{name} has a column of numbers without a name", "name it, or remove it: index=False in pandas"
+        )
+
+
+def _has_numbers(rows: Sequence[Row], column: str) -> bool:
+    """Whether half of its cells or more are numbers, so that the others are wrong."""
+    return 2 * sum(_is_number(row.get(column)) for row in rows) >= len(rows)
 
 
 def _fix(row: Row, inputs: Sequence[str], text: str | None) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pocketzoo.core.errors import HubConnectionError, LockError
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.bundles.repository_loader import LOADER, backbone_of
+from pocketzoo.zoo.bundles.work_folder import check_outside
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.hub.lock_file import NAME, Locked, LockedFile, read_lock, write_lock
 from pocketzoo.zoo.hub.reference import HubRef
@@ -139,6 +141,8 @@ def _of(ref: str, pinned: str, fetched: Fetched) -> Pulled:
 
 
 def _lock(refs: Iterable[str], path: Path, *, again: bool, resolver: Resolver, progress: Progress) -> list[Pulled]:
+    check_suffix(path, [".lock", ".toml"], "a lock file")
+    check_outside(path, "choose another place with --lock")
     entries = read_lock(path) if path.exists() else {}
     pulled = {}
     for ref in map(hub_reference, refs):

@@ -52,6 +52,7 @@ def images(draw):
         mean=draw(st.sampled_from([(0.5,), (0.0,), (0.3,)])) * channels,
         std=draw(st.sampled_from([(0.5,), (1.0,), (0.2,)])) * channels,
         resize=draw(st.integers(min(height, width), 24)),
+        center=draw(st.sampled_from(("floor", "even"))),
         interpolation=draw(st.sampled_from(["bilinear", "bicubic"])),
         stretch=draw(st.booleans()),
     )

@@ -62,7 +62,7 @@ def test_specs_with_equal_facts_are_equal():
 DEFAULTS: dict[type, dict[str, object]] = {
     specs.InputSpec: {
         "name": "image", "layout": "NCHW", "dtype": "float32", "value_range": (0.0, 1.0), "interpolation": "bilinear",
-        "stretch": False, "stretched": (), "longer": "round",
+        "stretch": False, "stretched": (), "longer": "round", "center": "floor",
     },
     specs.TextSpec: {
         "tokenizer": "tokenizer.json", "shape": ("batch", "sequence"), "name": "input_ids", "layout": "NT",

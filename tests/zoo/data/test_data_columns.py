@@ -72,7 +72,8 @@ PLACES = [  # a table, how it is read, and what its error says
     ("a.csv", "x,p,q\n1,0,1\n2,1,2\n3,0,0\n", {"targets": "flags"}, "?label=p,q", "line 3 of", "neither 0 nor 1 in q"),
     ("a.csv", "x,p,q\n1,0,1\n2,1,\n3,0,0\n", {"targets": "flags"}, "?label=p,q", "line 3 of", "lacks its q"),
     ("a.csv", "a,label\n1,x\n2,y\n\"1,5\",x\n", {}, "", "line 4 of", "has no number in a: '1,5'"),
-    ("a.csv", 'a,label\n"1,5",x\n2,y\n', {}, "", "no column of texts", "a, label"),
+    ("a.csv", 'a,label\n"1,5",x\n2,y\n', {}, "", "line 2 of", "has no number in a: '1,5'"),
+    ("a.csv", "a,label\nmany,x\n2,y\nmore,z\n", {}, "", "no column of texts", "a, label"),
     ("a.csv", "text,label\na,1\nb,one\nc,2\n", {"targets": "numbers"}, "", "line 3 of", "no number in label: 'one'"),
     ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": true}\n{"text": "c", "label": 0}\n', {}, "",
      "line 2 of", "the label True, true or false, and others are not"),
@@ -92,7 +93,7 @@ def test_each_error_of_a_table_has_its_file_and_line(name, text, how, query, pla
 
 
 def test_a_number_with_a_comma_is_shown_with_its_line(tmp_path, refused):
-    path = table(tmp_path / "a.csv", "a;label", ["1,5;x", "2;y"])
+    path = table(tmp_path / "a.csv", "a;label", ["1,5;x", "2,5;y", "3;y"])
     with refused(DataError, hint="'a' has '1,5' in line 2; write numbers with a point"):
         load_data(path)
 

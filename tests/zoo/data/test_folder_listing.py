@@ -164,3 +164,39 @@ def test_files_of_tagged_words_are_not_hidden_ones(tmp_path):
     (tmp_path / "._train.conll").write_bytes(b"\0\5\x16\7")
     (tmp_path / "train.conll").write_text("EU B-ORG\nx O\n\n")
     assert read_conll(tmp_path).labels == ("B-ORG", "O")
+
+
+@pytest.mark.parametrize(("link", "target"), [("a/up", ".."), ("self", "."), ("a/self", "."), ("a/top", "../../data")])
+def test_links_to_folders_that_they_lie_in_are_not_followed(link, target, tmp_path, refused):
+    root = classes(tmp_path / "data")
+    (root / link).symlink_to(target)
+    with refused(DataError, f"{root / link} is a link to a folder that it lies in: {target}", hint="--skip-bad"):
+        read_folder(root, 0, SUFFIXES)
+    skipped, heard = Skipped(), Heard()
+    data = read_folder(root, 0, SUFFIXES, skipped, heard)
+    assert (data.labels, count(data), skipped.names, heard) == (("a", "b"), 12, {str(root / link)}, [])
+
+
+def test_links_to_other_folders_are_classes(tmp_path):
+    classes(tmp_path / "data")
+    classes(tmp_path / "other")
+    (tmp_path / "data" / "c").symlink_to("../other/a")
+    assert read_folder(tmp_path / "data", 0, SUFFIXES).labels == ("a", "b", "c")
+
+
+def test_a_folder_that_is_called_as_a_sample_is_said(tmp_path):
+    (classes(tmp_path) / "a" / "x.png").mkdir()
+    heard = Heard()
+    assert count(read_folder(tmp_path, 0, SUFFIXES, progress=heard)) == 12
+    assert heard == [f"{tmp_path}: did not read 1 file, such as {tmp_path / 'a' / 'x.png'} (1 of .png)"]
+
+
+def test_labels_of_folders_lose_the_blanks_around_them_as_those_of_tables_do(tmp_path, refused):
+    root = touch(tmp_path / "d", *(f"{c}/{i}.png" for c in (" a", "b ") for i in range(5)))
+    assert read_folder(root, 0, SUFFIXES).labels == ("a", "b")
+    touch(root, "a/0.png")
+    with refused(DataError, "two class folders for 'a'"):
+        read_folder(root, 0, SUFFIXES)
+    root = touch(tmp_path / "e", *(f"{c}/{i}.png" for c in (" ", "b") for i in range(5)))
+    with refused(DataError, "' ' is blank"):
+        read_folder(root, 0, SUFFIXES)

@@ -10,6 +10,7 @@ import pytest
 
 from pocketzoo.core.errors import DataError, TooLargeError
 from pocketzoo.zoo.catalog.dataset import SPLITS
+from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.target_kinds import as_numbers
 
@@ -37,6 +38,9 @@ FLOATS, TEN = np.arange(20, dtype=np.float64).reshape(10, 2), np.arange(10)
         ({"x": np.array([[1j]])}, "{path}: x is complex128 of shape (1, 1)", "give numbers, one sample per row"),
         ({"x": np.full((10, 2), np.nan)}, "{path}: x has non-finite values", "remove samples with NaN or infinity"),
         ({"x": FLOATS, "y": FLOATS}, "{path}: y is float64 of shape (10, 2)", "give one label or number per sample"),
+        ({"x": FLOATS, "y": np.ones(10, complex)}, "{path}: y is complex128 of shape (10,)", "texts or numbers"),
+        ({"x": FLOATS, "y": np.array(3)}, "{path}: y is int64 of shape ()", "give labels as texts or numbers"),
+        ({"x": FLOATS, "y": np.zeros(10, [("a", int)])}, "{path}: y is [('a', '<i8')] of shape (10,)", "give labels"),
         ({"x": FLOATS, "y": np.full(10, np.inf)}, "{path}: y is float64 of shape (10,)", "give one label or number"),
         ({"x": FLOATS, "y": TEN[:9]}, "{path}: x has 10 samples, y has 9", "give one y per x"),
         ({"x": FLOATS, "y": np.arange(11)}, "{path}: x has 10 samples, y has 11", "give one y per x"),
@@ -47,6 +51,48 @@ def test_what_is_no_data_is_refused(arrays, message, hint, tmp_path, refused):
     with refused(DataError, hint=hint) as caught:
         read_npz(path, 0)
     assert caught.value.message == message.format(path=path)
+
+
+BAD_LABELS = [
+    (np.array([*"ababab", "", *"aba"]), "classes", "has no label: ''"),
+    (np.array([*"ababab", "  ", *"aba"]), "classes", "has no label: ''"),
+    (np.array([*"ababab", "NaN", *"aba"]), "classes", "has no label: 'NaN'"),
+    (np.array([b"a", b"b"] * 3 + [b"\xe9", b"a", b"b", b"a"]), "classes", "has a label that is not UTF-8: b'\\xe9'"),
+    (np.where(np.arange(10) == 6, np.nan, 1.0), "classes", "has no label: nan"),
+    (np.where(np.arange(10) == 6, np.nan, 1.0), "numbers", "has no label: nan"),
+    (np.array(["1.5", "2"] * 3 + ["1,5", "2", "3", "4"]), "numbers", "has no number in y: '1,5'"),
+    (np.array(["1.5", "2"] * 3 + ["inf", "2", "3", "4"]), "numbers", "has no number in y: 'inf'"),
+]
+
+
+@pytest.mark.parametrize(("y", "kind", "what"), BAD_LABELS)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_row_without_a_label_is_named_or_skipped(named, y, kind, what, tmp_path, refused):
+    x = {"a": FLOATS, "b": FLOATS} if named else {"x": FLOATS}
+    path = save(tmp_path / "a.npz", **x, y=y)
+    with refused(DataError, f"row 7 of {path} {what}", hint="--skip-bad"):
+        read_npz(path, 0, kind, names=[("a", "b")])
+    skipped = Skipped()
+    data = read_npz(path, 0, kind, names=[("a", "b")], skipped=skipped)
+    assert skipped.names == {f"row 7 of {path}"}
+    rows = {float(s["a"][0] if named else s[0]) for name in SPLITS for s in data.split(name).samples}
+    assert rows == {float(2 * i) for i in range(10) if i != 6}
+    if named:
+        for split in map(data.split, SPLITS):
+            for i, sample in enumerate(split.samples):
+                assert split.called(i) == f"row {int(sample['a'][0]) // 2 + 1} of {path}"
+
+
+def test_labels_are_texts_without_blanks(tmp_path):
+    y = np.array([" a", "b ", "a", "b", "\u00e9"] * 2)
+    encoded = np.array([text.encode() for text in y.tolist()])
+    for kind in (y, encoded):
+        data = read_npz(save(tmp_path / "a.npz", x=FLOATS, y=kind), 0)
+        assert data.labels == ("a", "b", "\u00e9")
+    flags = np.arange(20).reshape(10, 2) % 2
+    for names in (np.array(["p", "\u00e9"]), np.array([b"p", "\u00e9".encode()])):
+        data = read_npz(save(tmp_path / "a.npz", x=FLOATS, y=flags, labels=names), 0, "flags")
+        assert data.labels == ("p", "\u00e9")
 
 
 def test_what_is_no_file_of_arrays_is_refused(tmp_path, refused):

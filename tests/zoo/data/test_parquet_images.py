@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.workflows.predict import predict
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
@@ -136,6 +137,18 @@ def test_nothing_but_the_file_is_read(elsewhere, tmp_path, refused):
     data = load_data(f"{by_hand(tmp_path / 'd.parquet', pa.array(cells, STRUCT))}?label=kind")
     with refused(DataError, "is not in the data set", elsewhere):
         data.split("train").samples[0]
+
+
+def test_predict_answers_each_image_of_a_parquet(small, small_registry, tmp_path, refused):
+    path = by_hand(tmp_path / "d.parquet", pa.array(CELLS, STRUCT))
+    answers = predict(small.path, [path], registry=small_registry)
+    assert [answer.place for answer in answers] == [f"row {i}" for i in range(1, 21)]
+    for cell, answer in zip(CELLS, answers, strict=True):
+        (tmp_path / "one.png").write_bytes(cell["bytes"])
+        assert predict(small.path, [tmp_path / "one.png"], registry=small_registry)[0].answer == answer.answer
+    cells = [{"bytes": None, "path": "photo.png"} if i == 4 else cell for i, cell in enumerate(CELLS)]
+    with refused(DataError, "row 5 of", "cannot be dict"):
+        predict(small.path, [by_hand(tmp_path / "e.parquet", pa.array(cells, STRUCT))], registry=small_registry)
 
 
 def test_bytes_that_are_no_images_are_no_images(tmp_path, refused):

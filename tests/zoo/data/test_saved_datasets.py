@@ -111,7 +111,10 @@ def test_a_table_that_is_a_link_is_refused(tmp_path, refused):
         load_data(saved)
 
 
-@pytest.mark.parametrize("split", ["../other", "/tmp"])
+@pytest.mark.parametrize(
+    "split",
+    ["../other", "/tmp", "zip::http://127.0.0.1:9/x", "train::http://127.0.0.1:9", "http://127.0.0.1:9/x", "a::b"],
+)
 def test_splits_elsewhere_are_refused(split, tmp_path, refused):
     save(tmp_path / "saved" / "train", good())
     save(tmp_path / "other", good())

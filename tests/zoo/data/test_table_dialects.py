@@ -265,3 +265,51 @@ def test_records_are_those_of_the_library_where_it_wrote_them(rows, delimiter):
 def test_a_table_of_one_column_keeps_its_usual_delimiter():
     lines = [(1, "text\n"), (2, "a; b\n"), (3, "c | d\n")]
     assert sniffed(lines, ",", "t") == Dialect(",")
+
+
+@pytest.mark.parametrize("wrong", ["inf", "1_000", "5%", "1e39", "1,234", "many"])
+@pytest.mark.parametrize("line", [2, 5])
+def test_a_cell_that_is_no_number_is_its_rows_fault_wherever_it_stands(wrong, line, tmp_path, refused):
+    rows = [f"{i};x{i % 2}" for i in range(20)]
+    rows[line - 2] = f"{wrong};x0"
+    path = tmp_path / "a.csv"
+    path.write_text("a;label\n" + "\n".join(rows))
+    with refused(DataError, f"line {line} of {path} has no number in a: {wrong!r}"):
+        load_data(path)
+    skipped = Skipped()
+    data = load_data(path, skipped=skipped)
+    assert data.skipped == (f"line {line} of {path}",)
+    kept = sorted(float(row[0]) for name in SPLITS for row in data.split(name).samples)
+    assert kept == [i for i in range(20) if i != line - 2]
+
+
+@pytest.mark.parametrize("header", ["1.5,2,3", "5,6,7", "1,1,2", "-1,0,1"])
+def test_a_row_in_place_of_the_header_is_no_names(header, tmp_path, refused):
+    (tmp_path / "a.csv").write_text(f"\n{header}\n" + "1,2,3\n" * 9)
+    with refused(DataError, f"line 2 of {tmp_path / 'a.csv'} has numbers, and no names of columns"):
+        load_data(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("header", ["0,1,2", "1,2,3", "a,1,2"])
+def test_numbers_in_order_are_names(header, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{header}\n" + "1,2,3\n" * 9)
+    assert load_data(tmp_path / "a.csv").columns == tuple(header.split(","))
+
+
+def test_columns_without_names_are_no_numbers_of_a_sample(tmp_path, refused):
+    (tmp_path / "a.csv").write_text(",a,label\n" + "".join(f"{i},{i % 3},x{i % 2}\n" for i in range(9)))
+    with refused(DataError, "a column of numbers without a name", hint="index=False"):
+        load_data(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(",text,label\n" + "".join(f"{i},t{i % 3},x{i % 2}\n" for i in range(9)))
+    assert load_data(tmp_path / "a.csv").read.text == "text"
+    (tmp_path / "a.csv").write_text(",,label\n" + "1,2,x\n" * 9)
+    with refused(DataError, "two columns called ''"):
+        load_data(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("stated", ["sep=;", '"sep=;"', "sep=;\r"])
+def test_a_line_that_names_the_delimiter_is_no_header(stated, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{stated}\ntext;label\n" + "a, b, c;x\nd, e, f;y\n" * 5, newline="")
+    data = load_data(tmp_path / "a.csv")
+    assert data.labels == ("x", "y")
+    assert {sample for name in SPLITS for sample in data.split(name).samples} == {"a, b, c", "d, e, f"}

@@ -86,7 +86,9 @@ class ProcessorBase:
         """What is given as samples: one alone, or several."""
         if isinstance(given, str | bytes | Path | Mapping):
             return [given]
-        if isinstance(given, np.ndarray) or not hasattr(given, "__iter__"):
+        if (
+            isinstance(given, np.ndarray) or not hasattr(given, "__iter__") or hasattr(given, "read")
+        ):  # of a file: lines
             raise DataError(f"a batch cannot be {called(given)}", self.wants)
         if not (samples := list(given)):
             raise DataError("the batch is empty", self.wants)

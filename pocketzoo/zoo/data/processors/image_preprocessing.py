@@ -119,6 +119,8 @@ def convert_image(image: Any, channels: int) -> Any:
 
 def _shown(image: Any, channels: int) -> Any:
     """An image as people see it: turned as its camera says, in mode L or RGB."""
+    if 0 in image.size:
+        raise DataError(f"an image of {image.width} x {image.height} pixels has none", UNREADABLE)
     upright = require("PIL.ImageOps", extra="data").exif_transpose(image)
     mode, deep = upright.mode, upright.mode.startswith("I;16")
     if deep or (mode == "I" and image.format == "PNG"):  # Pillow would clip 16 bits to 8: most would be white
@@ -182,7 +184,8 @@ def prepare_image(image: Any, spec: InputSpec) -> Array:
     if size != image.size:
         resampling = require("PIL.Image", extra="data").Resampling
         image = image.resize(size, resampling[spec.interpolation.upper()])
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    rest = (image.width - width, image.height - height)
+    left, top = (round(each / 2) if spec.center == "even" else each // 2 for each in rest)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32)
     low, high = spec.value_range
     pixels = pixels.reshape(height, width, channels) / 255.0 * (high - low) + low

@@ -20,6 +20,8 @@ def cell(value: Any) -> float:
     if value is None or (isinstance(value, str) and value.strip().lower() in LACKING):
         return math.nan
     try:
+        if isinstance(value, str) and "_" in value:  # 1_000, as Python writes it, and no table
+            raise TypeError
         number = float(value)
     except (TypeError, OverflowError) as error:  # OverflowError: a whole number of more than 308 digits
         raise ValueError(f"{value!r} is not a number") from error

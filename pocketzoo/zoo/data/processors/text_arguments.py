@@ -28,6 +28,8 @@ def text_or_file(argument: str | Path) -> str | Path:
     Raises:
         DataError: it is a folder, a file that cannot be read, or looks like the name of one that is not there.
     """
+    if isinstance(argument, str) and not argument.strip():
+        raise DataError(f"{argument!r} is an empty text", "give some words, or a file of them")
     if isinstance(argument, str) and "\n" in argument:
         return argument
     path = Path(argument)
@@ -58,6 +60,7 @@ def looks_like_file(argument: str) -> bool:
     """Whether it is rather the name of a file than a text."""
     if len(argument) > 255:
         return False
+    argument = argument.strip()
     folder = Path(argument).parent  # "reviews/my file": in a folder that is there
     inside = "/" in argument and folder != Path() and folder.is_dir()
     return inside or WORD.fullmatch(argument) is not None or FILE.fullmatch(argument) is not None

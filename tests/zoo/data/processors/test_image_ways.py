@@ -22,6 +22,7 @@ from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.npz_files import read_npz
 from pocketzoo.zoo.data.processors.image_processor import ImageProcessor
 from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.sample_files import samples_of
 
 HEIGHT, WIDTH = 14, 19
 GENERATOR = np.random.default_rng(0)
@@ -200,6 +201,48 @@ def test_values_without_a_known_range_are_refused(dtype, shape, refused):
     processor = ImageProcessor(InputSpec(shape=("n", 3, 8, 8), mean=(0.4,) * 3, std=(0.2,) * 3, resize=9))
     with refused(DataError, str(np.dtype(dtype))):
         processor([np.zeros(shape, dtype)])
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)])
+def test_an_image_without_pixels_is_refused(size, refused):
+    processor = ImageProcessor(InputSpec(shape=("n", 3, 8, 8), mean=(0.4,) * 3, std=(0.2,) * 3, resize=9))
+    with refused(DataError, f"{size[0]} x {size[1]} pixels"):
+        processor([Image.new("RGB", size)])
+
+
+def test_an_open_file_is_no_batch_of_its_lines(refused):
+    processor = ImageProcessor(InputSpec(shape=("n", 3, 8, 8), mean=(0.4,) * 3, std=(0.2,) * 3, resize=9))
+    with refused(DataError, "a batch cannot be BytesIO"):
+        processor.batch(io.BytesIO(b"one\ntwo\n"))
+
+
+FLOATS = np.random.default_rng(0).random((6, 3, 8, 8), np.float32)
+RANGES = {"normalized": (FLOATS * 4 - 2, ""), "of 0 to 1": (FLOATS, ""), "of 0 to 255": (FLOATS * 255, "ranges from"),
+          "with NaN": (np.where(FLOATS > 0.99, np.nan, FLOATS), "finite"),
+          "with infinity": (np.where(FLOATS > 0.99, np.inf, FLOATS), "finite")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_float_arrays_are_taken_or_refused_alike_by_whatever_way(name, tmp_path, refused):
+    x, says = RANGES[name]
+    processor = ImageProcessor(InputSpec(shape=("n", 3, 8, 8), mean=(0.4,) * 3, std=(0.2,) * 3, resize=9))
+    np.savez(tmp_path / "x.npz", x=x)
+    split = Split(x, np.zeros(6, np.int64))
+    ways = {
+        "call": lambda: processor(list(x))["image"],
+        "mappings": lambda: processor([{"image": each} for each in x])["image"],
+        "batch": lambda: processor.batch(x)["image"],
+        "list": lambda: processor.batch(list(x))["image"],
+        "named": lambda: processor.batch({"image": x})["image"],
+        "split": lambda: np.concatenate([made["image"] for made, _ in Batches(split, processor)]),
+        "npz": lambda: processor([each.sample for each in samples_of(tmp_path / "x.npz", processor)])["image"],
+    }
+    for way, make in ways.items():
+        if says:
+            with refused(DataError, says):
+                make()
+        else:
+            np.testing.assert_array_equal(make(), x, err_msg=way)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])

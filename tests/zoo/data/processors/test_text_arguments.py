@@ -13,7 +13,8 @@ from pocketzoo.zoo.data.processors.text_arguments import looks_like_file, text_o
 TEXTS = ["a good film", "great", "awful!", "great.", "hm...", "5 stars", "he said: no.", "", "x" * 300, "a\nb.txt",
          "fast and/or small", "no comma", "caf\xe9", "-", "a.b c", "version 2.0 is bad", "see e.g. this"]  # fmt: skip
 FILES = ["missing.txt", "mising.md", "a/b", "./x", "../x y.txt", "~/x", "/tmp/nowhere", "data.csv", "t.csv?text=a",
-         "my reviews.txt", "C:\\x", "http://127.0.0.1/x", "*.txt", "photo.JPG", "x.unknown"]  # fmt: skip
+         "my reviews.txt", " missing.txt ", "missing.txt\t", "C:\\x", "http://127.0.0.1/x", "*.txt", "photo.JPG",
+         "x.unknown"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -67,3 +68,9 @@ def test_a_file_is_its_path_and_a_pipe_what_is_in_it(tmp_path):
     writer.start()
     assert text_or_file(tmp_path / "pipe") == "from a pipe"
     writer.join()
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\t \r\n"])
+def test_an_empty_text_is_refused_as_one(text, refused):
+    with refused(DataError, f"{text!r} is an empty text"):
+        text_or_file(text)
