@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
@@ -77,6 +77,27 @@ class GraphIndex:
             if (tensor := value.type.tensor_type).HasField("shape"):
                 shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
         return shapes
+
+    def sizes(self, inputs: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """How many values each tensor has where ``inputs`` have these lengths, as far as it can be inferred."""
+        fixed = ModelProto()
+        fixed.CopyFrom(self._snapshot)
+        del fixed.graph.value_info[:]  # they may say less
+        for value in (each for each in fixed.graph.input if each.name in inputs):
+            value.CopyFrom(
+                helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, inputs[value.name])
+            )
+        for value in fixed.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        try:
+            graph = shape_inference.infer_shapes(fixed, data_prop=True).graph
+        except shape_inference.InferenceError:
+            return {}
+        return {
+            value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in (*graph.input, *graph.value_info, *graph.output)
+            if value.type.tensor_type.HasField("shape")
+        }
 
     @cached_property
     def _inferred(self) -> GraphProto:
