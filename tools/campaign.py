@@ -23,7 +23,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "campaign.json"
-KINDS = {"fuzz": "campaign_fuzz", "kills": "campaign_kills", "chaos": "campaign_chaos"}  # name -> module here
+KINDS = {  # name -> module here
+    "fuzz": "campaign_fuzz",
+    "kills": "campaign_kills",
+    "chaos": "campaign_chaos",
+    "hostile": "campaign_hostile",
+}
 LONGEST = 30.0  # minutes of a shard
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # small files are written by the thousand
 SMOKE = 90.0  # seconds of all kinds together
