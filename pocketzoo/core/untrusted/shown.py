@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 
 # C0 but tab and newline, DEL and C1, the marks and overrides of bidirectional text, separators of lines, halves of
-# pairs, and tags, which are not shown at all. Joiners stay: Persian and emoji need them.
+# pairs, and what is not shown at all: soft hyphens, spaces without width, tags. Joiners stay: Persian and
+# emoji need them.
 _ACTIVE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028\u2029\u202a-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 

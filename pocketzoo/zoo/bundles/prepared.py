@@ -62,6 +62,8 @@ def remove(ref: HubRef | str) -> int:
     else:
         name, store = ref.repo_id.replace("/", "--"), Store()
         pins = [(pin.repo_id, pin.commit) for pin in store.pins()]
+        if ref.pinned and (ref.repo_id, ref.revision) not in pins:
+            return 0
         others = [(repo_id, commit) for repo_id, commit in pins if repo_id != ref.repo_id or not _at(commit, ref)]
         freed = store.prune(others) if len(others) < len(pins) else 0
     return freed + sum(_remove(place) for place in _places() if place.name[: -DIGITS - 1] == name)

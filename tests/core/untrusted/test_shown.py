@@ -33,6 +33,8 @@ def test_every_control_and_bidirectional_character_is_escaped():
         ("\u2066x\u2069", "\\u2066x\\u2069"),
         ("\x9b2J", "\\x9b2J"),
         ("\ud83d", "\\ud83d"),
+        ("cat\u200b", "cat\\u200b"),
+        ("c\xadat\u2060\ufeff", "c\\xadat\\u2060\\ufeff"),
         ("\U000e0041", "\\U000e0041"),
         ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
         ("\U0001f468\u200d\U0001f469", "\U0001f468\u200d\U0001f469"),

@@ -120,6 +120,8 @@ def test_rm_removes_a_model_and_what_was_prepared_of_it(online, tmp_path):
     assert remove(parse(f"{NAME}@{old}")) > 0
     assert {pin.commit for pin in Store().pins()} == {new}
     opened()
+    assert remove(parse(f"{NAME}@{old}")) == 0, "what was prepared of other commits stays"
+    assert len(prepared_models()) == 1
     freed = remove(parse(NAME))
     assert freed > 0
     assert (Store().pins(), prepared_models()) == ([], [])

@@ -19,6 +19,7 @@ BYTE_ORDER_MARKS = (  # the longest first, since that of UTF-32 begins as that o
 )
 
 
+NAMELESS = "has a zero byte, as UTF-16 without its mark has (FILE?encoding=utf-16-le, or utf-16-be)"
 RENAME = "save it as UTF-8, or name its encoding: FILE.csv?encoding=cp1252"
 GIVE = "give the text itself, or a file in UTF-8"
 
@@ -63,7 +64,7 @@ def _split(encoding: str, text: str) -> TextLines:
     lines = list(enumerate(LINE.findall(text), start=1))
     if "\0" not in text:
         return TextLines(encoding, lines, {})
-    bad = {number: "has a zero byte, as UTF-16 without its mark has" for number, line in lines if "\0" in line}
+    bad = {number: NAMELESS for number, line in lines if "\0" in line}
     return TextLines(encoding, [each for each in lines if each[0] not in bad], bad)
 
 
