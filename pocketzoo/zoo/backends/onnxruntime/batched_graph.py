@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from onnx import ModelProto
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, TooLargeError, UnsupportedModelError
+from pocketzoo.core.untrusted.limits import INPUT_VALUES
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     FIRST,
     Filling,
@@ -53,6 +55,8 @@ def batched_graph(own: BoundedSession, tidy: ModelProto, path: Path, time_left: 
             raise UnsupportedModelError(
                 f"{path} reads {tensor.dtype} as its input {tensor.name!r}", f"export it with one of {', '.join(TYPES)}"
             )
+        values = math.prod(dim for dim in tensor.sample_shape if isinstance(dim, int))
+        INPUT_VALUES.check(abs(values), str(path), f"values in its input {tensor.name!r}")
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
     reason: UnsupportedModelError | None = None
