@@ -23,7 +23,12 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "campaign.json"
-KINDS = {"fuzz": "campaign_fuzz", "kills": "campaign_kills", "chaos": "campaign_chaos"}  # name -> module here
+KINDS = {  # name -> module here
+    "fuzz": "campaign_fuzz",
+    "kills": "campaign_kills",
+    "chaos": "campaign_chaos",
+    "hostile": "campaign_hostile",
+}
 LONGEST = 30.0  # minutes of a shard
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # small files are written by the thousand
 SMOKE = 90.0  # seconds of all kinds together
@@ -90,11 +95,11 @@ def main() -> int:
     kinds = asked.kind or list(KINDS)
     found = 0
     for kind in kinds:
-        start = time.monotonic()
+        start, tried = time.monotonic(), commit()
         with tempfile.TemporaryDirectory(prefix="campaign-", dir=MEMORY_DISK) as folder:
             shard = work(kind)(asked.seed, SMOKE / len(kinds) if asked.smoke else asked.minutes * 60, Path(folder))
         seconds = round(time.monotonic() - start, 1)
-        entry = {"commit": commit(), "kind": kind, "seed": asked.seed, "seconds": seconds, **asdict(shard)}
+        entry = {"commit": tried, "kind": kind, "seed": asked.seed, "seconds": seconds, **asdict(shard)}
         if not asked.smoke:
             keep(asked.out, entry)
         print(f"{kind} {asked.seed}: {sum(shard.tried.values()):,} in {seconds:.0f} s, {len(shard.findings)} findings")

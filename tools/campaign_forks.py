@@ -22,6 +22,8 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = frozenset(
     ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.symlink", "os.link", "os.utime")
 )
+# Modules that commands import late, if at all: the user who may not write may not be able to read them either.
+LATE = ("_strptime", "multiprocessing.sharedctypes", "gymnasium", "gymnasium.vector")
 EXCHANGE = ("ctypes.dlsym", "renameat2")  # asked for right before two folders are exchanged
 
 
@@ -56,7 +58,7 @@ def preload(names: Sequence[str]) -> None:
     from pocketzoo.core.telemetry import switch_off
 
     switch_off("onnxruntime")  # whose telemetry is a thread
-    for name in names:
+    for name in (*names, *LATE):
         if name != "__main__" and name not in sys.modules:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)

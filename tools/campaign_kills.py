@@ -231,6 +231,8 @@ class Worker:
         kinds = (self.kill, self.kill, self.kill, self.kill, self.refuse, self.full_disk, self.forbidden)
         while True:
             self.chance.choice((*kinds, self.kill, self.closed_output))(self.chance.choice(names))
+            told = {"tried": self.tried, "findings": self.findings}
+            self.folder.with_suffix(".json").write_text(json.dumps(told))
             if time.monotonic() > until:
                 break
 
@@ -246,8 +248,9 @@ def child(seed: int, seconds: float, folder: Path, only: str = "") -> None:
         preload(asked(lambda: make_scene(scene)))
         until = max(until, time.monotonic() + LEAST)
         processes = [os.fork() or _worker(seed, number, until, folder, only) for number in range(WORKERS)]
-        for process in processes:
-            os.waitpid(process, 0)
+        codes = [os.waitpid(process, 0)[1] for process in processes]
+        if any(codes):
+            raise SystemExit("a worker ended early")
 
 
 def _worker(seed: int, number: int, until: float, folder: Path, only: str) -> int:
@@ -257,8 +260,6 @@ def _worker(seed: int, number: int, until: float, folder: Path, only: str) -> in
         own.mkdir()
         worker = Worker(number, own, folder / "scene", random.Random(f"{seed} {number}"))
         worker.run(until, only)
-        told = {"tried": worker.tried, "findings": worker.findings}
-        (folder / f"worker{number}.json").write_text(json.dumps(told))
         code = 0
     except BaseException:
         import traceback
@@ -276,11 +277,9 @@ def run(seed: int, seconds: float, folder: Path, only: str = "") -> Shard:
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     shard = Shard()
-    for number in range(WORKERS):
-        path = folder / f"worker{number}.json"
-        if not path.is_file():
-            shard.findings.append(" ".join(f"broken: worker {number} ended: {done.stdout[-400:]}".split()))
-            continue
+    if done.returncode:
+        shard.findings.append(" ".join(f"broken: {done.stdout[-LONG:]}".split()))
+    for path in sorted(folder.glob("worker*.json")):
         told = json.loads(path.read_text())
         for what, count in told["tried"].items():
             shard.count(what, count)

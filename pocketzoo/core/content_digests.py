@@ -3,13 +3,15 @@
 A digest is remembered under the file's device and inode with its size, mtime and ctime in nanoseconds. The ctime is the
 kernel's own: nobody sets it back, so a file that was rewritten in place is hashed again whatever its mtime says. What
 changed within the last moments before it was hashed is not remembered, since a clock that stands still may hide
-another change (the "racy" entries of git's index).
+another change (the "racy" entries of git's index). What a process writes through a memory map moves no time before
+the system writes it back; until then the file counts as it was, as for git.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -23,10 +25,12 @@ MEMORY = "digests.sqlite"
 UNSETTLED = 2_000_000_000  # nanoseconds: the coarsest clock of a file system in use, FAT's
 CHUNK = 500  # files that are looked up at once
 MONTH = 30 * 86400
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS digests (device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER, ctime INTEGER,"
     " sha256 TEXT, used INTEGER, PRIMARY KEY (device, inode)) WITHOUT ROWID"
 )
+_KEEP = "INSERT OR REPLACE INTO digests (device, inode, size, mtime, ctime, sha256, used) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 class _State(NamedTuple):
@@ -112,11 +116,11 @@ def _remembered(memory: sqlite3.Connection | None, states: Sequence[_State]) -> 
     for device in {state.device for state in states}:
         inodes = [_signed(state.inode) for state in states if state.device == device]
         places = ",".join("?" * len(inodes))
-        query = f"SELECT * FROM digests WHERE device = ? AND inode IN ({places})"
+        query = f"SELECT inode, size, mtime, ctime, sha256 FROM digests WHERE device = ? AND inode IN ({places})"
         with contextlib.suppress(sqlite3.Error):
-            for _, inode, size, mtime, ctime, digest, _ in memory.execute(query, (_signed(device), *inodes)):
+            for inode, size, mtime, ctime, digest in memory.execute(query, (_signed(device), *inodes)):
                 state = _State(device, inode % 2**64, size, mtime, ctime)
-                if state in asked:
+                if state in asked and isinstance(digest, str) and _SHA256.fullmatch(digest):
                     found[state] = digest
     return found
 
@@ -129,7 +133,7 @@ def _learn(memory: sqlite3.Connection | None, learned: list[tuple[_State, str]],
     old = [(now, _signed(s.device), _signed(s.inode), now - MONTH // 4) for s in used]
     with contextlib.suppress(sqlite3.Error):  # read-only, full, or written by another version: hashed again next time
         if rows:
-            memory.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            memory.executemany(_KEEP, rows)
         if old:
             memory.executemany("UPDATE digests SET used = ? WHERE device = ? AND inode = ? AND used < ?", old)
         memory.commit()

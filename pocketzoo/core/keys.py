@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Set
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
+from uuid import uuid4
 
 from pocketzoo.core.content_digests import content_digest, content_digests
 from pocketzoo.core.version import __version__
+
+_ONLY_HERE = uuid4().hex  # stands for what cannot be read by value: another process has another
+_WITHIN: ContextVar[frozenset[int]] = ContextVar("_WITHIN", default=frozenset())  # ids of the code that is taken in
 
 
 def cache_key(purpose: str, **facts: Any) -> str:
     """sha256, hex, of ``facts`` and of our own version; keys of different purposes never meet.
 
     Facts are plain data, dataclasses, arrays, tensors, and paths: of a file its content counts, of a folder the names
-    and contents of all that is in it. A function is known by its name: what it does belongs to the version, or to the
-    ``plugin_source`` of the plugin that has it.
+    and contents of all that is in it. A function is known by its name, and by what it holds (defaults, a closure, the
+    object of a method): what it does belongs to the version, or to the ``plugin_source`` of the plugin that has it. One
+    that holds what cannot be read by value has a key in this process alone.
 
     Raises:
         TypeError: a value of which this does not know what it consists of.
@@ -78,7 +85,9 @@ def _update(digest: Any, value: Any) -> None:
         _update(digest, (value.func, value.args, value.keywords))
     elif isinstance(value, (type, FunctionType, BuiltinFunctionType, MethodType)):
         _put(digest, "code", f"{value.__module__}.{value.__qualname__}".encode())
-    elif hasattr(value, "detach"):  # a tensor; numpy has no bfloat16
+        if not isinstance(value, type):
+            _held(digest, value, _holdings(value))
+    elif hasattr(value, "detach") and hasattr(value, "cpu"):  # a tensor; numpy has no bfloat16
         import torch
 
         tensor = value.detach().cpu().contiguous()
@@ -92,9 +101,38 @@ def _update(digest: Any, value: Any) -> None:
         _put(digest, "orientation", repr(value.getexif().get(0x0112)).encode())
     elif callable(value) and hasattr(value, "__dict__"):
         _put(digest, "callable", f"{type(value).__module__}.{type(value).__qualname__}".encode())
-        _update(digest, vars(value))
+        _held(digest, value, vars(value))
     else:
         raise TypeError(f"a key cannot hold {value!r} of {type(value).__module__}.{type(value).__qualname__}")
+
+
+def _holdings(code: Any) -> list[Any]:
+    """What a function carries along besides its code."""
+    if isinstance(code, MethodType):
+        owner: Any = code.__self__
+        known = [type(owner), vars(owner)] if hasattr(owner, "__dict__") and not isinstance(owner, type) else owner
+        return [known, _holdings(code.__func__)]
+    if not isinstance(code, FunctionType):
+        return []
+    cells = []
+    for cell in code.__closure__ or ():
+        with suppress(ValueError):  # a cell that is still empty
+            cells.append(cell.cell_contents)
+    return [list(code.__defaults__ or ()), code.__kwdefaults__ or {}, cells]
+
+
+def _held(digest: Any, owner: Any, values: Any) -> None:
+    """Take in what code holds; where that cannot be read, the owner is nobody else's."""
+    if id(owner) in (within := _WITHIN.get()):  # it holds itself: a function that calls itself
+        return
+    token = _WITHIN.set(within | {id(owner)})
+    try:
+        part = digest_of(values)
+    except (TypeError, RecursionError, OSError):
+        part = f"{_ONLY_HERE} {id(owner)}"
+    finally:
+        _WITHIN.reset(token)
+    _put(digest, "held", part.encode())
 
 
 def _sequence(digest: Any, values: list[Any] | tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pocketzoo.core.errors import RecipeError, nearest
@@ -80,8 +81,8 @@ def _build(cls: type[T], data: Any, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError(f"{where} must be a table of fields, not {data!r}", "see docs/recipes.md")
     data = with_new_names(cls, data)
-    known = {f.name: f for f in fields(cls) if not _is_separate(f)}  # type: ignore[arg-type]
-    hints, here = get_type_hints(cls), "" if where == cls.__name__ else f" ({where})"
+    known, hints = _fields_of(cls)  # type: ignore[arg-type]
+    here = "" if where == cls.__name__ else f" ({where})"
     for name in data:
         if name not in known:
             raise RecipeError(f"no field of {cls.__name__} is called {name!r}{here}", nearest(name, known))
@@ -89,6 +90,12 @@ def _build(cls: type[T], data: Any, where: str) -> T:
         if name not in data and f.default is MISSING and f.default_factory is MISSING:
             raise RecipeError(f"{cls.__name__} needs a field {name!r}{here}", f"its fields: {', '.join(known)}")
     return cls(**{name: _convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+
+
+@lru_cache(maxsize=512)  # a manifest has a record for each layer, and reading annotations takes longer than the record
+def _fields_of(cls: type) -> tuple[Mapping[str, Field[Any]], Mapping[str, Any]]:
+    """The fields of a dataclass that plain data has, and the types of all."""
+    return {f.name: f for f in fields(cls) if not _is_separate(f)}, get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -326,10 +326,12 @@ def _left(bundle: Bundle, graph: _Ran) -> list[Left]:
     """The layers with weights that run in float, in graph order, with the reason that the plan or the kernels give."""
     said = {layer: str(why) for step in bundle.manifest.steps for layer, why in step.report.float_layers.items()}
     left = []
-    nodes = graph.nodes
+    by_layer: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        by_layer.setdefault(node.layer, []).append(node)
     for cost in layer_costs(graph.path):
-        ran = [n for n in nodes if n.layer == cost.layer and runs_layer(n.op)]
-        spent = total([n for n in nodes if n.layer == cost.layer])
+        ran = [n for n in by_layer.get(cost.layer, ()) if runs_layer(n.op)]
+        spent = total(by_layer.get(cost.layer, ()))
         if cost.precision != "int8":
             stored = f"its weight is stored in {cost.precision} and computed with in floats"
             why = said.get(cost.layer, "the plan has no ranges for it" if cost.precision == FLOAT else stored)

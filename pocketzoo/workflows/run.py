@@ -137,8 +137,10 @@ def _task_of(recipe: RunRecipe, resolver: Resolver) -> ModelTask | None:
     return task_of_head(head, backbone.input, (), resolver.registry)
 
 
-def _file_of(backbone: str) -> Path | None:
-    """The file whose content says what the model is that a recipe begins with, if it is one by path."""
+def _content_of(backbone: str, resolver: Resolver, progress: Progress) -> Path | str | None:
+    """What says by its content what the model is that a recipe begins with: a file, or a commit; None by its name."""
+    if backbone.startswith("hf:"):
+        return str(resolver.pinned(backbone, progress))
     path = Path(backbone.removeprefix("file:"))
     manifest = path / MANIFEST
     return manifest if manifest.is_file() else path if path.is_file() else None
@@ -178,7 +180,8 @@ class _Runner:
         self.resolver, self.say = resolver, progress.say
         digest = "" if data is None else data.digest()
         facts = {"backbone": recipe.backbone, "seed": recipe.seed, "skip_bad": recipe.skip_bad, "data": digest}
-        key = cache_key("run", **facts, file=_file_of(recipe.backbone), sources=_sources(recipe, resolver.registry))
+        content = _content_of(recipe.backbone, resolver, progress)
+        key = cache_key("run", **facts, content=content, sources=_sources(recipe, resolver.registry))
         self.keys: dict[str, str] = {}  # of a section that makes a model: what it is asked for, and on what
         for name in MODELS:
             if (section := getattr(recipe, name)) is not None:

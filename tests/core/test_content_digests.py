@@ -97,18 +97,25 @@ def test_without_a_cache_nothing_is_looked_up_or_kept(tmp_path, hashed, monkeypa
     assert not (home() / MEMORY).exists()
 
 
-@pytest.mark.parametrize("what", ["garbage", "folder", "another table"])
+@pytest.mark.parametrize("what", ["garbage", "folder", "another table", "more columns", "a damaged row"])
 def test_a_memory_that_cannot_be_used_is_done_without(tmp_path, hashed, what):
     home().mkdir(parents=True)
     if what == "garbage":
         (home() / MEMORY).write_bytes(b"no database" * 1000)
     elif what == "folder":
         (home() / MEMORY).mkdir()
-    else:
-        with sqlite3.connect(home() / MEMORY) as other:
-            other.execute("CREATE TABLE digests (x)")
     path = tmp_path / "x"
     path.write_bytes(b"abc")
+    if what == "another table":
+        with sqlite3.connect(home() / MEMORY) as other:
+            other.execute("CREATE TABLE digests (x)")
+    elif what in ("more columns", "a damaged row"):
+        content_digest(path)
+        with sqlite3.connect(home() / MEMORY) as other:
+            if what == "more columns":
+                other.execute("ALTER TABLE digests ADD COLUMN since INTEGER")
+            else:
+                assert other.execute("UPDATE digests SET sha256 = ?", (b"abc",)).rowcount == 1
     assert content_digest(path) == content_digest(path) == hashlib.sha256(b"abc").hexdigest()
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from enum import Enum
 from pathlib import Path
 
@@ -46,12 +47,30 @@ def two():
     pass
 
 
+def holding(factor):
+    def call():
+        return factor
+
+    return call
+
+
+def defaulting(x=1):
+    return lambda y=x, *, z=0: (x, y, z)
+
+
 class Scaled:
     def __init__(self, factor):
         self.factor = factor
 
     def __call__(self, x):
         return x * self.factor
+
+    def method(self):
+        return self.factor
+
+    @classmethod
+    def alternative(cls):
+        return cls(1)
 
 
 def image(value, orientation=1):
@@ -65,6 +84,8 @@ DISTINCT = [
     ({},), {}, {"": None}, {"a": 1, "b": 2}, {"a": 2, "b": 1}, ["ab", "c"], ["a", "bc"], {"a"}, {"a", "b"},
     Kind.ONE, Kind.TWO, Point(1, 2), Point(2, 1), Place(1, 2), one, two, Kind, Point,
     functools.partial(one, 1), functools.partial(one, 2), functools.partial(one, a=1), Scaled(2), Scaled(3),
+    holding(1), holding(2), holding([1]), defaulting(1), defaulting(2), Scaled(2).method, Scaled(3).method,
+    Scaled.method, Scaled.alternative, holding(holding(1)), holding(holding(2)),
     np.zeros(4, np.float32), np.zeros(4, np.float64), np.zeros((2, 2), np.float32), np.zeros(4, np.int32),
     np.array([0, 0, 0, -0.0], np.float32), np.float32(0), np.array(0.0), np.array(["a", None], object),
     np.array(["b", None], object), torch.zeros(4), torch.zeros(2, 2), torch.zeros(0),
@@ -134,3 +155,30 @@ def test_the_same_in_another_process():
     env = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert out.strip() == cache_key("p", a=[1, 2.5, {"x", "y", "z"}], b=frozenset("pq"))
+
+
+CODE = """
+import threading
+def holding(factor):
+    def call():
+        return factor, call
+    return call
+lock = threading.Lock()
+"""
+
+
+def test_what_code_holds_that_cannot_be_read_is_nobody_else_s():
+    """A function that refers to itself is no such: it is the same everywhere."""
+    code = f"from pocketzoo.core.keys import digest_of\n{CODE}\nprint(digest_of(holding(1)), digest_of(holding(lock)))"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    first, second = (subprocess.check_output(command, env=env, text=True).split() for _ in range(2))
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    held = holding(threading.Lock())
+    assert digest_of(held) == digest_of(held) != digest_of(holding(threading.Lock()))
+
+
+def test_a_file_that_is_open_is_no_value(tmp_path):
+    with (tmp_path / "x").open("wb") as file, pytest.raises(TypeError, match="a key cannot hold"):
+        digest_of(file)

@@ -381,3 +381,25 @@ def test_texts_on_minilm_and_fine_tuned_on_a_tiny_bert(hub, tmp_path, licences):
     user("run", "bert-finetune", "--backbone", "hf://tester/tiny", *table, *quick, "-o", "tuned")
     training = read_bundle(user.folder / "tuned" / "fitted").manifest.provenance["training"]
     assert (training["unfreeze"], training["head_epochs"], len(training["loss"])) == ("all", 3, 6)
+
+
+@pytest.mark.slow
+def test_a_repository_that_moved_is_another_model(hub, tmp_path):
+    """A commit that changes nothing but its configuration, under the same name."""
+    user = User(hub, tmp_path / "user")
+    rows = [{"text": f"a {word} model", "label": word} for word in ("good", "bad") for _ in range(10)]
+    write(user.folder / "rows.jsonl", "\n".join(map(json.dumps, rows)))
+    write(user.folder / "r.toml", 'backbone = "hf://tester/tiny"\ndata = "rows.jsonl"\n[fit]\nepochs = 1\n')
+
+    def ran(*more):
+        user("run", "r.toml", "-o", "out", *more)
+        bundle = read_bundle(user.folder / "out" / "fitted")
+        return bundle.manifest.model.backbone, bundle.manifest.created
+
+    commits = {}
+    for activation in ("gelu", "relu"):
+        write_model(tmp_path / activation, "bert", hidden_act=activation)
+        hub.state.add_folder("tester/tiny", tmp_path / activation)
+        commits[activation] = ran(*["--force"] * len(commits))  # else it says that out has another model
+        assert ran() == commits[activation]
+    assert len(set(commits.values())) == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.malloc_trim import large_mapped
 from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
-from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 from pocketzoo.zoo.graphs.signature import signature_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 FEW, MANY = 128, 512  # samples that second moments are taken from at the least, and at most;
 ENOUGH = 64  # in between, until a layer has seen so many columns for each of its inputs
 SMALL = 4096  # values of a tensor up to which samples are counted together,
+AT_ONCE = 2**29  # bytes of one sample's tensors that a pass gives
 WAITING = 2**25  # while they have no more bytes than these
 
 
@@ -48,7 +50,8 @@ def observe(
 ) -> Observed:
     """Histograms of the named tensors and second moments of what layers read, in one pass.
 
-    Memory is that of one sample and of the moments.
+    Memory is that of one sample and of the moments. Where the tensors of one sample take more than ``AT_ONCE`` bytes,
+    they are looked at in parts, each with a pass of its own.
 
     Raises:
         DataError: there are no samples, or an activation is not finite.
@@ -59,32 +62,36 @@ def observe(
     for im2col in layer_inputs:
         by_tensor.setdefault(im2col.tensor, []).append(im2col)
     watched = list(dict.fromkeys([*tensors, *sorted(by_tensor)]))
-    count = waiting = 0
-    with large_mapped():
-        for values in activations(model, watched, samples, finite=False):
-            for name in watched:  # each value goes before the next sample comes
-                value = values.pop(name)
-                if name in counters:
-                    waiting += counters[name].add(value)
-                else:
-                    _check_finite(name, value.min(), value.max())
-                for im2col in by_tensor.get(name, ()):
-                    if im2col in moments and not _wants(moments[im2col], count):
-                        continue
-                    columns = im2col.columns(value, count)
-                    if im2col not in moments:
-                        moments[im2col] = ColumnMoments.empty(*columns.shape[:2])
-                    moments[im2col].add(columns)
-                del value
-            count += 1
-            if waiting > WAITING:
-                for counter in counters.values():
-                    counter.flush()
-                waiting = 0
-        for counter in counters.values():
-            counter.flush()
-    if count == 0:
+    feeds = one_by_one(model, samples)
+    first_feed = next(feeds, None)
+    if first_feed is None:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
+    feeds = chain([first_feed], feeds)
+    count = 0
+    with large_mapped():
+        for part in parts(model, watched, first_feed):
+            count = waiting = 0
+            for values in _values(model, part, feeds, finite=False):
+                for name in part:  # each value goes before the next sample comes
+                    value = values.pop(name)
+                    if name in counters:
+                        waiting += counters[name].add(value)
+                    else:
+                        _check_finite(name, value.min(), value.max())
+                    for im2col in by_tensor.get(name, ()):
+                        if im2col in moments and not _wants(moments[im2col], count):
+                            continue
+                        columns = im2col.columns(value, count)
+                        if im2col not in moments:
+                            moments[im2col] = ColumnMoments.empty(*columns.shape[:2])
+                        moments[im2col].add(columns)
+                    del value
+                count += 1
+                if waiting > WAITING:
+                    _flush(counters, part)
+                    waiting = 0
+            _flush(counters, part)
+            feeds = one_by_one(model, samples)
     for moment in moments.values():
         moment.flush()
     return Observed({name: counter.histogram for name, counter in counters.items()}, moments, count)
@@ -124,6 +131,12 @@ class _Counter:
             self.histogram.add_samples(rows, lows, highs)
 
 
+def _flush(counters: Mapping[str, _Counter], names: Iterable[str]) -> None:
+    for name in names:
+        if name in counters:
+            counters[name].flush()
+
+
 def _wants(moments: ColumnMoments, samples: int) -> bool:
     """Whether one more sample would make a difference: ranges need all of them, second moments do not."""
     return samples < FEW or (samples < MANY and moments.count + moments.held < ENOUGH * moments.second.shape[1])
@@ -140,21 +153,50 @@ def activations(
     """The named tensors for each sample in turn, a batch of one.
 
     ``as_written``: of the graph as it is, without onnxruntime's rewriting; and values may be infinite, as in masks.
-    ``finite``: see that none is, as who looks at them anyway need not ask for.
 
     Raises:
         DataError: one of them is not finite.
     """
-    inputs = [value.name for value in graph_inputs(model)]
+    yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=not as_written)
+
+
+def _values(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    feeds: Iterable[Arrays],
+    *,
+    as_written: bool = False,
+    finite: bool,
+) -> Iterator[dict[str, Array]]:
+    """``activations`` for what the graph reads at each call. ``finite``: see that all of them are."""
+    inputs = {value.name for value in graph_inputs(model)}
     names = [name for name in tensors if name not in inputs]
     session = _session(model, names, as_written=as_written)
-    for feed in one_by_one(model, samples):
+    for feed in feeds:
         # Asked for no outputs, onnxruntime would give all.
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
-        for name, value in values.items() if finite and not as_written else ():
+        for name, value in values.items() if finite else ():
             _check_finite(name, value.min(), value.max())
         yield values
+
+
+def parts(model: onnx.ModelProto, tensors: Sequence[str], feed: Arrays) -> list[list[str]]:
+    """The tensors in as few parts as take no more than ``AT_ONCE`` bytes each, for what the graph reads in a call.
+
+    Those whose size nobody knows take none.
+    """
+    sizes = GraphIndex(model).sizes({name: np.shape(value) for name, value in feed.items()})
+    divided: list[list[str]] = [[]]
+    room = AT_ONCE
+    for name in tensors:
+        size = 4 * sizes.get(name, 0)
+        if size > max(room, 0) and divided[-1]:
+            divided.append([])
+            room = AT_ONCE
+        divided[-1].append(name)
+        room -= size
+    return divided
 
 
 def one_by_one(model: onnx.ModelProto, samples: Iterable[Arrays]) -> Iterator[Arrays]:

@@ -29,6 +29,7 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
+ALONE, GROUPS = 128, 32  # layers up to which each is tried alone; groups of layers that are tried of very many
 GIVEN_BACK = 16  # layers at most that are tried in int8 again in the end
 SAMPLES = 16  # that noise is measured on
 SECONDS = 0.06  # that a layer's graph and the int8 graph are timed for, each
@@ -65,7 +66,11 @@ def float_effects(
     folder: Path,
     progress: Progress = SILENT,
 ) -> list[FloatEffect]:
-    """The effect of every layer that can be excluded, the most worth first. ``folder`` is for graphs on their way."""
+    """The effect of every layer that can be excluded, the most worth first. ``folder`` is for graphs on their way.
+
+    Every trial writes and runs a whole graph, so of many layers neighbors are tried together (``neighbors``), and each
+    has an equal part of what that does.
+    """
     exclude = compressor.exclude
     assert exclude is not None
     xs = list(islice(one_by_one(model, samples), SAMPLES))
@@ -75,27 +80,52 @@ def float_effects(
     float_outputs = _answers(one, xs)
     macs = {cost.layer: cost.macs for cost in layer_costs(one)}
     noise = _noise(full, xs, float_outputs)
-    effects = []
-    layers = excludable(compressor, plan)
-    for layer in progress.track(layers, f"{compressor.name}: effect of each layer", len(layers)):
-        write(compressor, model, exclude(plan, [layer]), target, one)
+    effects: list[FloatEffect] = []
+    groups = neighbors(excludable(compressor, plan))
+    for layers in progress.track(groups, f"{compressor.name}: effect of each layer", len(groups)):
+        write(compressor, model, exclude(plan, layers), target, one)
         left = _noise(one, xs, float_outputs)
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if compressor.price == "bytes":
             small, large = full.stat().st_size, one.stat().st_size
-            effects.append(FloatEffect(layer=layer, gained=gained, lost=large / small - 1, bytes=large - small))
+            effects += _each(layers, gained, large / small - 1, size=large - small)
             continue
         if not target.timed_here:  # its time here would say nothing of its time there
-            effects.append(
-                FloatEffect(layer=layer, gained=gained, lost=macs.get(layer, 0) / max(sum(macs.values()), 1))
-            )
+            effects += _each(layers, gained, sum(macs.get(layer, 0) for layer in layers) / max(sum(macs.values()), 1))
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
-        effects.append(FloatEffect(layer=layer, gained=gained, lost=after / before - 1, milliseconds=after - before))
+        effects += _each(layers, gained, after / before - 1, milliseconds=after - before)
     one.unlink(missing_ok=True)
     full.unlink()
     return sorted(effects, key=lambda effect: -effect.worth)
+
+
+def neighbors(layers: Sequence[str]) -> list[Sequence[str]]:
+    """The layers in the groups that are tried together: alone up to ``ALONE``, of more the fewer groups the more.
+
+    So trials times layers grows no further, until there are ``GROUPS`` left.
+    """
+    count = max(GROUPS, ALONE * ALONE // max(len(layers), ALONE))
+    size = -(-len(layers) // count)
+    return [layers[at : at + size] for at in range(0, len(layers), size)] if layers else []
+
+
+def _each(
+    layers: Sequence[str], gained: float, lost: float, *, milliseconds: float | None = None, size: int | None = None
+) -> list[FloatEffect]:
+    """The effect of some layers together, in equal parts."""
+    count = len(layers)
+    return [
+        FloatEffect(
+            layer=layer,
+            gained=gained / count,
+            lost=lost / count,
+            milliseconds=None if milliseconds is None else milliseconds / count,
+            bytes=None if size is None else size // count,
+        )
+        for layer in layers
+    ]
 
 
 def search(

@@ -6,7 +6,7 @@ Every runtime reads them; where they stand and which integers they use is what d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.compress.plans import Range
 from pocketzoo.zoo.catalog.specs import Int8Encoding
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, read_names
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
 from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import QUANTIZABLE, RECURRENT, is_quantizable, out_axis
@@ -69,12 +69,25 @@ class Integers:
 
     def recurs(self, name: str) -> bool:
         """Whether only recurrent layers read a tensor, moved or as it is."""
-        consumers = self.index.consumers.get(name, [])
-        return bool(consumers) and all(self.reads_recurrently(node) for node in consumers)
+        return name in self._recurring
 
     def reads_recurrently(self, node: NodeProto) -> bool:
         """NVIDIA's builder fails on recurrent layers that read Q/DQ nodes, through moves as well."""
         return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
+
+    @cached_property
+    def _recurring(self) -> set[str]:
+        """What ``recurs``, found from the end of the graph on, or long chains of moves would be walked again and again.
+
+        A node reads what earlier nodes make, so its own output is known by then.
+        """
+        recurring: set[str] = set()
+        others: set[str] = set()  # that something else reads as well
+        for node in reversed(self.index.nodes):
+            moved = node.op_type in MOVES and node.output[0] in recurring and node.output[0] not in others
+            here = recurring if moved or node.op_type in RECURRENT else others
+            here.update((*node.input, *captured(node)))
+        return recurring - others - {""}  # what is left out
 
     def _made_by_integers(self, name: str) -> bool:
         """Whether the producer of a tensor runs on integers, seen through one activation."""

@@ -128,9 +128,8 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
             continue
         out, factor = fresh(f"{shared.tensor}_smooth"), fresh(f"{shared.tensor}_unscale")
         smoothed.graph.initializer.append(numpy_helper.from_array((1 / s).astype(np.float32), factor))
-        first = next(
-            n for n in index.consumers[shared.tensor] if n.op_type == "MatMul" and n.input[1] in shared.weights
-        )
+        weights_read = set(shared.weights)
+        first = next(n for n in index.consumers[shared.tensor] if n.op_type == "MatMul" and n.input[1] in weights_read)
         before[first.output[0]] = helper.make_node("Mul", [shared.tensor, factor], [out])
         renamed |= dict.fromkeys(shared.weights, out)
     nodes = []
@@ -189,10 +188,8 @@ def _multiply(constants: Mapping[str, object], name: str, factor: npt.NDArray[np
 
 def _source(index: GraphIndex, shared: SharedInput) -> tuple[str, ...]:
     """The constants that scale with the channels of a shared input and with nothing else; () where there are none."""
-    consumers = index.consumers[shared.tensor]
-    if shared.tensor in index.outputs or any(
-        n.op_type != "MatMul" or n.input[1] not in shared.weights for n in consumers
-    ):
+    consumers, weights = index.consumers[shared.tensor], set(shared.weights)
+    if shared.tensor in index.outputs or any(n.op_type != "MatMul" or n.input[1] not in weights for n in consumers):
         return ()
     producer = index.producers.get(shared.tensor)
     if producer is None:

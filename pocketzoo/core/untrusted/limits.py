@@ -74,10 +74,12 @@ TOKENIZER_WORD = Limit("tokenizer-word", 10_000, "characters that a tokenizer ta
 UNPACKED_BYTES = Limit("unpacked-bytes", 2**32, "bytes that the compressed arrays of an .npz unpack to")
 RUN_SECONDS = Limit("run-seconds", 60, "seconds of one run of a graph on up to 8 samples; of more, in proportion")
 IMPORT_SECONDS = Limit("import-seconds", 60, "seconds of all runs that find the batch axis of a foreign graph")
+IMPORT_BYTES = Limit("import-bytes", 2**32, "bytes of memory that those runs may take")
 
 LIMITS = (
     NODES, NESTING, TENSOR_VALUES, LAYERS, SIZES, PARAMETERS, INPUT_VALUES, PIXELS, TOKENIZER_BYTES, TOKENIZER_GROWTH,
     TOKENIZER_STEPS, TOKENIZER_REPEATS, TOKENIZER_WORD, UNPACKED_BYTES, RUN_SECONDS, IMPORT_SECONDS,
+    IMPORT_BYTES,
 )  # fmt: skip
 OF_STORED = 16  # parameters for each byte of stored weights: of a module that was cut down to a 64th, in float32
 SMALL = 2**26  # parameters that any config may describe, whatever its weights are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import ImageLike
+from pocketzoo.core.errors import DataError
 from pocketzoo.core.keys import digest_of
 from pocketzoo.zoo.catalog.processor_configs import DataColumns
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+LONGEST_PATH = 4096  # characters; a longer text is no file's name
 # Classes (N,) of int64, numbers (N, outputs) of float32, or of each token the next one (N, T) of int64.
 Targets = npt.NDArray[Any]
 
@@ -93,8 +96,20 @@ class Dataset:
         return any(s.targets is not None and s.targets.dtype.kind == "f" for s in self.splits.values())
 
     def digest(self) -> str:
-        """sha256 over labels, samples and targets in their order; of files their contents, not their names or times."""
-        return digest_of(self.labels, [(_contents(self.splits[name]), self.splits[name].targets) for name in SPLITS])
+        """sha256 over labels, samples and targets in their order; of files their contents, not their names or times.
+
+        Raises:
+            DataError: a sample is of a type that nothing is known of, such as an open file.
+        """
+        try:
+            return digest_of(
+                self.labels, [(_contents(self.splits[name]), self.splits[name].targets) for name in SPLITS]
+            )
+        except TypeError as error:
+            raise DataError(
+                f"the samples of {self.name} cannot be told apart: {error}",
+                "give paths, bytes, images, texts or arrays",
+            ) from error
 
 
 def files_of(sample: Any) -> tuple[Path, ...]:
@@ -105,5 +120,17 @@ def files_of(sample: Any) -> tuple[Path, ...]:
 
 
 def _contents(split: Split) -> list[Any]:
-    """The samples by what they consist of, images as they are stored."""
-    return list(split.samples.encoded() if isinstance(split.samples, LazyImages) else split.samples)
+    """The samples by what they consist of: images as they are stored, and files by their content.
+
+    A text that is the name of a file is taken for the file: a processor of images or of sound reads it.
+    """
+    samples = list(split.samples.encoded() if isinstance(split.samples, LazyImages) else split.samples)
+    return [_as_read(sample) for sample in samples]
+
+
+def _as_read(sample: Any) -> Any:
+    if isinstance(sample, str) and len(sample) <= LONGEST_PATH and os.path.isfile(sample):
+        return Path(sample)
+    if isinstance(sample, Mapping):
+        return {name: _as_read(value) for name, value in sample.items()}
+    return sample

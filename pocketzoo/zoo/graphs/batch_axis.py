@@ -22,11 +22,8 @@ def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) ->
     del model.graph.value_info[:]
     index = GraphIndex(model)
     # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
-    shapes = {
-        node.input[1]
-        for node in index.nodes
-        if node.op_type == "Reshape" and all(n.op_type == "Reshape" for n in index.consumers[node.input[1]])
-    } - index.outputs
+    given = {node.input[1] for node in index.nodes if node.op_type == "Reshape"} - index.outputs
+    shapes = {name for name in given if all(node.op_type == "Reshape" for node in index.consumers[name])}
     for tensor in model.graph.initializer:
         if tensor.name in shapes:
             shape = numpy_helper.to_array(tensor).copy()

@@ -157,20 +157,20 @@ def _reason(
 
 def _keep_qdq_together(graph: GraphIndex, reasons: dict[str, str]) -> None:
     """A layer and the DequantizeLinear before it become one kernel, and a Cast between them would prevent that."""
-    changed = True
-    while changed:
-        changed = False
-        for node in graph.nodes:
-            producers = [graph.producers[n] for n in node.input if n in graph.producers]
-            if node.op_type == "QuantizeLinear":
-                group = [node] if producers and _id(producers[0]) in reasons else []
-            else:
-                group = [m for m in producers if m.op_type == "DequantizeLinear"]
-                group = [node, *group] if group and any(_id(n) in reasons for n in (node, *group)) else []
-            for each in group:
-                if _id(each) not in reasons:
-                    reasons[_id(each)] = "it is fused with nodes that stay in fp32"
-                    changed = True
+    open_ = list(graph.nodes)
+    while open_:
+        node = open_.pop()
+        producers = [graph.producers[n] for n in node.input if n in graph.producers]
+        if node.op_type == "QuantizeLinear":
+            group = [node] if producers and _id(producers[0]) in reasons else []
+        else:
+            group = [m for m in producers if m.op_type == "DequantizeLinear"]
+            group = [node, *group] if group and any(_id(n) in reasons for n in (node, *group)) else []
+        for each in group:
+            if _id(each) not in reasons:
+                reasons[_id(each)] = "it is fused with nodes that stay in fp32"
+                # Whoever reads what it makes may follow, and what it reads.
+                open_ += [each, *(reader for name in each.output for reader in graph.consumers.get(name, ()))]
 
 
 class _HalfWriter:
@@ -288,8 +288,15 @@ def _parameters(
 def _takes(schema: defs.OpSchema, precision: str) -> Callable[[defs.OpSchema.FormalParameter], bool]:
     """Whether a parameter may be of the 16-bit type."""
     tensor_type = f"tensor({WORDS[precision]})"
-    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    allowed = _allowed(schema.name, schema.since_version, schema.domain)
     return lambda parameter: tensor_type in allowed.get(parameter.type_str, {parameter.type_str})
+
+
+@cache
+def _allowed(op: str, opset: int, domain: str) -> dict[str, frozenset[str]]:
+    """The types that each type variable of an operator may be: read once, not for each node."""
+    schema = defs.get_schema(op, opset, domain)
+    return {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
 
 
 def _fits(node: NodeProto, graph: GraphIndex, precision: str) -> bool:

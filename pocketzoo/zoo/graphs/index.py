@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs, inner_graphs
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_quantizable, operator_of, out_axis
+from pocketzoo.zoo.graphs.shape_inference import inferred
 
 Dims = list[int | str]
 SMALL = 64  # values of a constant that may be a shape
@@ -78,19 +80,36 @@ class GraphIndex:
                 shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
         return shapes
 
+    def sizes(self, inputs: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """How many values each tensor has where ``inputs`` have these lengths, as far as it can be inferred."""
+        fixed = ModelProto()
+        fixed.CopyFrom(self._snapshot)
+        del fixed.graph.value_info[:]  # they may say less
+        for value in (each for each in fixed.graph.input if each.name in inputs):
+            value.CopyFrom(
+                helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, inputs[value.name])
+            )
+        for value in fixed.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        sizes: dict[str, int] = {}
+        for graph in inferred(fixed):
+            for value in (*graph.input, *graph.value_info, *graph.output):
+                if value.type.tensor_type.HasField("shape"):
+                    size = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+                    sizes[value.name] = max(size, sizes.get(value.name, 0))
+        return sizes
+
     @cached_property
-    def _inferred(self) -> GraphProto:
-        try:
-            return shape_inference.infer_shapes(self._snapshot, data_prop=True).graph
-        except shape_inference.InferenceError:  # of a graph that is refused for it later
-            return self._snapshot.graph
+    def _inferred(self) -> list[GraphProto]:
+        return inferred(self._snapshot)
 
     def _values(self) -> Iterator[ValueInfoProto]:
-        yield from (*self._inferred.input, *self._inferred.value_info, *self._inferred.output)
+        for graph in self._inferred:
+            yield from (*graph.input, *graph.value_info, *graph.output)
 
     def values(self) -> Iterator[ValueInfoProto]:
         """Every tensor that shape inference knows, of the graphs inside nodes too."""
-        for graph in graphs(self._inferred):
+        for graph in chain.from_iterable(map(graphs, self._inferred)):
             yield from (*graph.input, *graph.value_info, *graph.output)
 
     def is_float(self, name: str) -> bool:

@@ -20,7 +20,9 @@ def check_tensor_sizes(graph: GraphIndex, whose: str) -> None:
         TooLargeError: one has more values than the limit, or all together that depend on no input: a runtime makes
             those when it loads the graph.
     """
-    sizes = {value.name: _values(value) for value in graph.values()}
+    sizes: dict[str, int] = {}
+    for value in graph.values():
+        sizes[value.name] = max(_values(value), sizes.get(value.name, 0))
     if sizes and (largest := max(sizes, key=sizes.__getitem__)):
         TENSOR_VALUES.check(sizes[largest], f"the tensor {largest!r} of {whose}", "values")
     known, folded = set(graph.constants), 0

@@ -21,8 +21,8 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
-from pocketzoo.zoo.backends.onnxruntime.batched_graph import batched_graph
-from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
+from pocketzoo.zoo.backends.onnxruntime.batched_graph import batched_graph, load_foreign
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
 from pocketzoo.zoo.bundles.prepared import prepared
@@ -204,9 +204,11 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
     check_tensor_sizes(GraphIndex(tidy), str(path))
     inputs = [_copy(value) for value in graph_inputs(tidy)]
+    as_written = not model.functions and len(inputs) == len(model.graph.input)
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
     if opset_of(tidy) < OPSET:
+        as_written = False
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
         except Exception as error:  # its C++ side raises RuntimeError and types of its own
@@ -214,17 +216,21 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
                 f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
     tidy.ir_version = max(tidy.ir_version, 8)
-    return batched_graph(model, _folded(tidy, path), path)
+    time_left = TimeLeft(str(path))
+    folded, session = _folded(tidy, path, time_left)
+    # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
+    own = session if as_written else load_foreign(model, path, time_left)
+    return batched_graph(own, folded, path, time_left)
 
 
-def _folded(model: ModelProto, path: Path) -> ModelProto:
-    """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators."""
+def _folded(model: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, BoundedSession]:
+    """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators.
+
+    And the session that made it.
+    """
     with scratch_folder() as folder:
         place = folder / "folded.onnx"
-        try:
-            open_session(model, optimization="basic", severity=FATAL, optimized=place)
-        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
+        session = load_foreign(model, path, time_left, optimized=place)
         folded = onnx.load(place)
     if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
@@ -232,22 +238,23 @@ def _folded(model: ModelProto, path: Path) -> ModelProto:
     del folded.opset_import[:]
     folded.opset_import.extend(standard)
     _make_constant_outputs(folded)
-    return folded
+    return folded, session
 
 
 def _make_constant_outputs(model: ModelProto) -> None:
     """Let a node make each output that is a constant, as the standard asks, in place."""
+    outputs = {output.name for output in model.graph.output}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in outputs}
+    if not stored:
+        return
     fresh = FreshNames.of(model)
-    constants = GraphIndex(model).constants
-    for output in model.graph.output:
-        if output.name in constants:
-            stored = TensorProto()
-            stored.CopyFrom(constants[output.name])
-            stored.name = fresh(f"{output.name}_constant")
-            model.graph.initializer.append(stored)
-            model.graph.initializer.remove(constants[output.name])
-            # First, as others may read the output.
-            model.graph.node.insert(0, helper.make_node("Identity", [stored.name], [output.name]))
+    made = []
+    for name, tensor in stored.items():
+        tensor.name = fresh(f"{name}_constant")
+        made.append(helper.make_node("Identity", [tensor.name], [name]))
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*made, *rest])  # first, as others may read the output
 
 
 def _input_config(

@@ -35,7 +35,7 @@ from pocketzoo.zoo.models.heads import configured, feature_choice, heads_that_fi
 from pocketzoo.zoo.modules.features import FeatureChoice
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.hub.repositories import Remote
+    from pocketzoo.zoo.hub.repositories import Listing, Remote
 
 CONFIG = "config.json"
 LARGEST = 64_000_000  # bytes of a file that is parsed as text
@@ -148,6 +148,15 @@ class Resolver:
 
     # -- repositories
 
+    def pinned(self, name: str, progress: Progress = SILENT) -> HubRef:
+        """A reference to the Hub at the commit that it stands for now.
+
+        Raises:
+            HubError: the Hub does not give it.
+        """
+        ref = self.lock.pin(hub_reference(name))
+        return ref if ref.pinned else ref.at(self._listing(ref, progress).commit)
+
     def fetch(self, ref: HubRef, progress: Progress = SILENT) -> Fetched:
         """Look a repository up, choose its loader, and bring what the loader wants into the store.
 
@@ -156,12 +165,9 @@ class Resolver:
             UnsupportedModelError: no loader reads it.
             UnsafeFileError: a file of it is not what its name says.
         """
-        # Here, because the Hub's client takes long to import.
-        from pocketzoo.zoo.hub.download import fetch_files
-        from pocketzoo.zoo.hub.repositories import look_up
+        from pocketzoo.zoo.hub.download import fetch_files  # here, as the Hub's client takes long to import
 
-        store = self.store
-        listing = look_up(ref.repo_id, ref.revision, store, progress, offline=self.offline)
+        store, listing = self.store, self._listing(ref, progress)
         known = store.known(listing.repo_id, listing.commit)
         remotes = {file.path: file for file in listing.files}
         config: dict[str, Any] = {}
@@ -213,6 +219,11 @@ class Resolver:
         )
         loader: LoaderSpec = self.registry.get("loader", str(bundle.manifest.provenance.get("loader", "")))
         return replace(self, _known={**self._known, **_offered(repository, loader)})
+
+    def _listing(self, ref: HubRef, progress: Progress) -> Listing:
+        from pocketzoo.zoo.hub.repositories import look_up
+
+        return look_up(ref.repo_id, ref.revision, self.store, progress, offline=self.offline)
 
     def parts(self, ref: ModelRef) -> Parts:
         """Look up what a model is made of.

@@ -618,3 +618,49 @@ def test_refusals_say_all(model, values, refused):
         observe(model, ["x"], [np.full((1, 4), np.nan, np.float32)])
     assert caught.value.message == "calibration: the activation 'x' is not finite"
     assert caught.value.hint == "check the samples for NaN or infinity"
+
+
+# -- parts
+
+
+def _chain(length: int) -> onnx.ModelProto:
+    """Tanh after tanh of what is doubled, (batch, 3, n)."""
+    nodes, x = [], "x"
+    for i in range(length):
+        nodes += [helper.make_node("Add", [x, x], [f"a{i}"]), helper.make_node("Tanh", [f"a{i}"], [f"t{i}"])]
+        x = f"t{i}"
+    shape = ["batch", 3, "n"]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", x)]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_tensors_that_do_not_fit_at_once_are_looked_at_in_parts(monkeypatch):
+    """As many passes as parts, each over all samples, and the same is seen."""
+    model, samples = _chain(6), [np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)]
+    tensors = [f"{kind}{i}" for i in range(6) for kind in "at"]
+    one = 3 * 5 * 4  # bytes of each, for one sample
+    feed = {"x": samples[0][:1]}
+    whole = observe(model, tensors, samples)
+    assert calibration.parts(model, tensors, feed) == [tensors]
+    monkeypatch.setattr(calibration, "AT_ONCE", 5 * one)
+    assert calibration.parts(model, tensors, feed) == [tensors[:5], tensors[5:10], tensors[10:]]
+    read = []
+
+    class Counted:
+        def __iter__(self):
+            read.append(0)
+            return iter(samples)
+
+    divided = observe(model, tensors, Counted())
+    assert len(read) == 3
+    assert divided.samples == whole.samples == 4
+    for name in tensors:
+        assert divided.histograms[name].low == pytest.approx(whole.histograms[name].low, rel=1e-6)
+        assert divided.histograms[name].counts.sum() == whole.histograms[name].counts.sum()
+
+
+def test_a_tensor_that_is_larger_than_a_part_is_one(monkeypatch):
+    monkeypatch.setattr(calibration, "AT_ONCE", 1)
+    feed = {"x": np.zeros((1, 3, 5), np.float32)}
+    assert calibration.parts(_chain(2), ["x", "a0", "nobody", "t0"], feed) == [["x"], ["a0", "nobody"], ["t0"]]

@@ -13,7 +13,14 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8, mixed_precision
 from pocketzoo.compress.quantization.calibration import one_by_one
-from pocketzoo.compress.quantization.mixed_precision import LEAST, FloatEffect, float_effects, search
+from pocketzoo.compress.quantization.mixed_precision import (
+    LEAST,
+    FloatEffect,
+    _each,
+    float_effects,
+    neighbors,
+    search,
+)
 from pocketzoo.core.arrays import first
 from pocketzoo.plugins.compressors import pocketzoo_compressors
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -367,3 +374,26 @@ def test_those_that_gain_nothing_come_last_and_those_that_gain_least_are_given_b
     # Of 19 that are not needed the 16 that gain least are given back.
     found, _ = numbered(monkeypatch, tmp_path, [20.0 - i for i in range(20)], [19])
     assert found == [0, 1, 2, 19]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 127, 128, 129, 200, 500, 513, 3000, 12_001])
+def test_neighbors_are_tried_together_where_layers_are_many(count):
+    """Every layer is in one group, in order; alone up to 128, and trials times layers stays what it is there."""
+    layers = [f"l{i}" for i in range(count)]
+    groups = neighbors(layers)
+    assert [layer for group in groups for layer in group] == layers
+    assert len({len(group) for group in groups[:-1]}) <= 1
+    assert len(groups) <= max(32, 128 * 128 // max(count, 1))
+    if count <= 128:
+        assert len(groups) == count
+    if count > 128:
+        assert len(groups) >= 16
+
+
+def test_of_layers_that_were_tried_together_each_has_an_equal_part():
+    effects = _each(["a", "b"], 3.0, 0.2, milliseconds=0.5)
+    assert [(e.layer, e.gained, e.lost, e.milliseconds) for e in effects] == [
+        ("a", 1.5, 0.1, 0.25),
+        ("b", 1.5, 0.1, 0.25),
+    ]
+    assert [e.bytes for e in _each(["a", "b"], np.inf, 0.2, size=10)] == [5, 5]

@@ -777,6 +777,20 @@ def test_outputs_that_are_left_out_do_not_tie_nodes_together():
         assert {name for name in names if decides(nodes[name])} == {"a", "p"}
 
 
+@pytest.mark.parametrize("moves", [0, 1, 2000])
+@pytest.mark.parametrize("last", ["GRU", "Conv", "both"])
+def test_what_only_recurrent_layers_read_is_known_through_any_number_of_moves(moves, last):
+    chain = [node("Flatten", f"m{i} ", f"m{i + 1}") for i in range(moves)]
+    ends = [helper.make_node("GRU", [f"m{moves}", "w", "r"], ["g"])] * (last != "Conv")
+    ends += [helper.make_node("Conv", [f"m{moves}", "v"], ["c"])] * (last != "GRU")
+    graph = helper.make_graph([node("Relu", "x", "m0"), *chain, *ends], "g", [], [])
+    decides = Integers(GraphIndex(helper.make_model(graph)), {"v"})
+    recurrent = last == "GRU"
+    assert {decides.recurs(f"m{i}") for i in range(moves + 1)} == {recurrent}
+    assert not any(decides.recurs(name) for name in ("x", "g", "c", ""))
+    assert all(decides.reads_recurrently(n) == (recurrent or n.op_type == "GRU") for n in [*chain, *ends])
+
+
 def encoding(activations: str, *, symmetric: bool = False) -> Int8Encoding:
     return Int8Encoding(activations=activations, symmetric=symmetric, int32_bias=False, fuses_add=False)
 

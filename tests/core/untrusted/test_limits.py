@@ -60,4 +60,5 @@ def test_each_loader_asks(refused):
     with refused(TooLargeError, "1,000,000,000 layers by 'num_hidden_layers'", hint="POCKETZOO_MAX_LAYERS"):
         of_transformers(config)
     with refused(TooLargeError, "1,000,000,000 layers by 'layers'", hint="POCKETZOO_MAX_LAYERS"):
-        of_timm({"architecture": "resnet10t", "model_args": {"layers": [10**9]}})
+        read = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3}
+        of_timm({"architecture": "resnet10t", "pretrained_cfg": read, "model_args": {"layers": [10**9]}})

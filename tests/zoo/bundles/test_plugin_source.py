@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from pocketzoo.core.version import __version__
+from pocketzoo.core.keys import digest_of
+from pocketzoo.zoo.bundles.bill_of_materials import packages
 from pocketzoo.zoo.bundles.plugin_source import plugin_source
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -131,5 +132,75 @@ def test_a_module_in_memory_has_a_source_of_its_own():
     assert plugin_source(first, "in_memory") == plugin_source(first, "in_memory") != plugin_source(second, "in_memory")
 
 
-def test_what_ships_goes_by_our_version(registry):
-    assert plugin_source(registry, "tinynet") == plugin_source(registry, "mlp") == f"pocketzoo {__version__}"
+def test_what_ships_goes_by_our_version_and_those_below(registry, monkeypatch):
+    before = plugin_source(registry, "tinynet")
+    assert before == plugin_source(registry, "mlp") == f"pocketzoo {digest_of(packages())}"
+    for package in ("pocketzoo", "torch"):
+        monkeypatch.setattr("pocketzoo.zoo.bundles.plugin_source.packages", lambda p=package: packages() | {p: "0.0"})
+        assert plugin_source(registry, "tinynet") != before
+
+
+HELPERS = {
+    "in a function": "def build():\n    from ownhelper import Net\n    return Net()\n",
+    "at the top": "import json, ownhelper as h\ndef build():\n    return h.Net()\n",
+    "by name": "from importlib import import_module\ndef build():\n    return import_module('ownhelper').Net()\n",
+    "of a helper": "def build():\n    import ownmiddle\n    return ownmiddle.Net()\n",
+    "in a partial": "import functools, ownmiddle\nbuild = functools.partial(ownmiddle.call, 1)\n",
+}
+
+
+@pytest.mark.parametrize("text", HELPERS.values(), ids=HELPERS)
+@pytest.mark.parametrize("package", [False, True])
+def test_what_stands_beside_and_is_imported_counts(tmp_path, text, package):
+    """One module that has the plugin, and another beside it; edited under one version, which nobody says."""
+    plugin = dedent(PLUGIN.format(package="ownplugin")).partition("def build")[0] + text
+    rest = dedent(PLUGIN.format(package="ownplugin")).partition("@hookimpl")
+    (tmp_path / "ownplugin.py").write_text(plugin + "".join(rest[1:]))
+    (tmp_path / "ownmiddle.py").write_text("from ownhelper import Net\ndef call(x):\n    return Net()\n")
+    helper = tmp_path / "ownhelper" / "__init__.py" if package else tmp_path / "ownhelper.py"
+    helper.parent.mkdir(exist_ok=True)
+    helper.write_text("class Net:\n    pass\n")
+    settle(tmp_path)
+    before = asked(tmp_path)
+    assert before == asked(tmp_path)
+    helper.write_text("class Net:\n    x = 1\n")
+    settle(tmp_path)
+    assert asked(tmp_path) != before
+
+
+def test_all_of_its_distribution_counts_and_of_another_the_version(tmp_path):
+    def info(name, version, *modules):
+        place = tmp_path / f"{name}.dist-info"
+        place.mkdir(exist_ok=True)
+        (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (place / "RECORD").write_text("".join(f"{module}.py,,\n" for module in modules))
+
+    asks = dedent(ASKS).replace("Registry(create_manager([], extra=[module]))", "Registry(create_manager())")
+    asks = asks.replace("module = importlib", "importlib")
+
+    def said():
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", asks, str(tmp_path)]
+        return subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    info("own", "1.0", "ownplugin", "ownother")
+    (tmp_path / "own.dist-info" / "entry_points.txt").write_text("[pocketzoo]\nown = ownplugin\n")
+    info("Foreign-Name", "2.0", "foreign")
+    text = dedent(PLUGIN.format(package="ownplugin")).replace("from ownplugin.net import Net", "import foreign as Net")
+    (tmp_path / "ownplugin.py").write_text(text)
+    (tmp_path / "ownother.py").write_text("x = 1\n")
+    (tmp_path / "foreign.py").write_text("x = 1\n")
+    settle(tmp_path)
+    keys = [said()]
+    assert keys == [said()]
+    (tmp_path / "foreign.py").write_text("x = 2\n")  # nobody edits what is installed for good
+    settle(tmp_path)
+    assert keys == [said()]
+    info("Foreign-Name", "2.1", "foreign")
+    keys.append(said())
+    (tmp_path / "ownother.py").write_text("x = 2\n")  # read by what no import tells
+    settle(tmp_path)
+    keys.append(said())
+    info("own", "1.1", "ownplugin", "ownother")
+    keys.append(said())
+    assert len(set(keys)) == 4

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pocketzoo.core.errors import TooLargeError, UnsafeFileError
 from pocketzoo.deploy.check.check_model import check
 from pocketzoo.zoo.graphs.function_calls import MANY
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.models.import_onnx import open_graph
@@ -152,6 +153,74 @@ def test_a_tensor_that_is_declared_and_not_stored_is_too_large(tmp_path, refused
         for way in WAYS.values():
             with refused(TooLargeError, "4,398,046,511,104 values in one tensor", hint="POCKETZOO_MAX_TENSOR_VALUES"):
                 way(path)
+
+
+LENGTHS = {
+    "stored": ([], {"z": 2**31}),
+    "downwards": ([], {"z": -(2**31), "d": -1}),
+    "in small steps": ([], {"a": np.float32(0), "z": np.float32(2), "d": np.float32(1e-9)}),
+    "added": ([helper.make_node("Add", ["y", "y"], ["z"])], {"y": 2**30}),
+    "multiplied": ([helper.make_node("Mul", ["y", "y"], ["z"])], {"y": 2**16}),
+    "cast": ([helper.make_node("Cast", ["y"], ["z"], to=TensorProto.INT64)], {"y": np.float32(2**31)}),
+    "in an attribute": ([helper.make_node("Constant", [], ["z"], value_int=2**31)], {}),
+}
+
+
+@pytest.mark.parametrize("way", LENGTHS)
+def test_shape_inference_lists_no_numbers_of_a_long_range(way):
+    """It would take a hundred gigabytes, whatever the limit of memory of this process."""
+    nodes, constants = LENGTHS[way]
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Range", ["a", "z", "d"], ["k"]), helper.make_node("Add", ["k", "d"], ["o"])],
+        "g", [],
+        [helper.make_tensor_value_info("o", TensorProto.INT64, None)],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in {"a": 0, "d": 1, **constants}.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8)
+    before = model.SerializeToString()
+    shapes = GraphIndex(model).shapes
+    assert model.SerializeToString() == before
+    assert shapes.get("k") in (None, [2**31], ["unk__0"]) or shapes["k"][0] > 2**30
+
+
+def test_shape_inference_follows_a_range_that_is_short():
+    graph = helper.make_graph(
+        [helper.make_node("Range", ["a", "z", "d"], ["k"]), helper.make_node("Add", ["k", "d"], ["o"])], "g", [],
+        [helper.make_tensor_value_info("o", TensorProto.INT64, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in {"a": 1, "z": 4, "d": 1}.items()],
+    )  # fmt: skip
+    assert GraphIndex(helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8)).shapes["o"] == [3]
+
+
+def test_a_size_that_the_inputs_say_is_bounded_while_it_runs(tmp_path, refused):
+    """Shape inference knows nothing of it."""
+    nodes = [
+        helper.make_node("Cast", ["i"], ["c"], to=TensorProto.INT64), helper.make_node("Abs", ["c"], ["a"]),
+        helper.make_node("ReduceMax", ["a"], ["top"], keepdims=0), helper.make_node("Add", ["top", "big"], ["q"]),
+        helper.make_node("Reshape", ["q", "one"], ["shape"]), helper.make_node("ConstantOfShape", ["shape"], ["m"]),
+        helper.make_node("ReduceMean", ["m"], ["r"], keepdims=0), helper.make_node("Add", ["i", "r"], ["o"]),
+    ]  # fmt: skip
+    path = saved(tmp_path / "g.onnx", nodes, {"big": 2**33, "one": [1]})
+    with refused(TooLargeError, "takes more memory than foreign graphs may", hint="POCKETZOO_MAX_IMPORT_BYTES"):
+        open_graph(path)
+    small = saved(tmp_path / "small.onnx", nodes, {"big": 4, "one": [1]})
+    assert open_graph(small).manifest.signature.outputs
+
+
+def test_inputs_that_no_memory_holds_are_refused(tmp_path, refused):
+    shape = [helper.make_tensor_value_info(name, FLOAT, ["b", 2**31]) for name in "io"]
+    graph = helper.make_graph([helper.make_node("Tanh", ["i"], ["o"])], "g", shape[:1], shape[1:])
+    onnx.save(helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8), tmp_path / "g.onnx")
+    with refused(TooLargeError, "2,147,483,648 values"):
+        open_graph(tmp_path / "g.onnx")
+
+
+def test_an_input_of_fixed_size_may_be_large(tmp_path):
+    """Larger than what is tried of those that are free: four images of 1,100 x 1,100 pixels."""
+    shape = [helper.make_tensor_value_info(name, FLOAT, ["b", 1, 1100, 1100]) for name in "io"]
+    graph = helper.make_graph([helper.make_node("Tanh", ["i"], ["o"])], "g", shape[:1], shape[1:])
+    onnx.save(helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8), tmp_path / "g.onnx")
+    assert open_graph(tmp_path / "g.onnx").manifest.signature.inputs[0].shape == ("batch", 1, 1100, 1100)
 
 
 def test_a_loop_without_end_is_ended_by_the_clock(tmp_path, monkeypatch, refused):

@@ -232,6 +232,24 @@ def test_a_pair_whose_scale_would_lose_bits_takes_its_layer_along():
     assert [n.op_type for n in made.graph.node][:2] == ["DequantizeLinear", "MatMul"]
 
 
+def test_one_scale_that_loses_bits_goes_through_all_pairs_that_are_read_together():
+    """Each product reads two pairs, each pair is read by two products: from one to the next, whichever is first."""
+    count = 40
+    pairs = [node("DequantizeLinear", [f"q{i}", f"scale{i}", "zero"], f"w{i}") for i in range(count)]
+    products = [node("Mul", [f"w{i}", f"w{i + 1}"], f"m{i}") for i in range(count - 1)]
+    constants = {f"q{i}": np.ones((4, 4), np.int8) for i in range(count)}
+    for bad in (0, count // 2, count - 1):
+        scales = {f"scale{i}": np.float32(1e-5 if i == bad else 0.01) for i in range(count)}
+        model = graph(
+            *pairs, *products, node("Sum", [f"m{i}" for i in range(count - 1)], "s"), node("MatMul", ["x", "s"], "y"),
+            **constants, **scales, zero=np.int8(0),
+        )  # fmt: skip
+        plan = halved(model)[0]
+        assert set(plan.nodes) == {"s", "y"}
+        assert plan.in_float32.pop(f"w{bad}") == "its scale would lose bits"
+        assert set(plan.in_float32.values()) == {"it is fused with nodes that stay in fp32"}
+
+
 def test_convolutions_in_bf16_want_a_newer_opset():
     model = graph(node("Conv", ["x", "k"], "y"), shape=("batch", 4, 8, 8), k=np.ones((4, 4, 1, 1), np.float32))
     plan, made = halved(model, "bf16")

@@ -97,7 +97,8 @@ def fillings(inputs: Sequence[TensorSpec], guess: Guess, count: int) -> Iterator
     seen: set[tuple[tuple[int, ...], ...]] = set()
     for length in LENGTHS:
         shapes = tuple(_shape(tensor, guess, count, length) for tensor in inputs)
-        if shapes not in seen and all(math.prod(shape) <= LARGEST for shape in shapes):
+        small = all(math.prod(shape) <= LARGEST for shape in shapes)
+        if shapes not in seen and (small or not seen):  # what is fixed to be large is tried as it is, once
             seen.add(shapes)
             yield from (Filling(whole, length) for whole in ranges)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from onnx import ModelProto
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, TooLargeError, UnsupportedModelError
+from pocketzoo.core.untrusted.limits import INPUT_VALUES
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     FIRST,
     Filling,
@@ -22,7 +24,7 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     output_axes,
 )
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
-from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import FATAL, Optimization, open_session
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -34,8 +36,10 @@ TYPES = (
 )
 
 
-def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[ModelProto, int]:
+def batched_graph(own: BoundedSession, tidy: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, int]:
     """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it.
+
+    ``own`` runs the file as it was written.
 
     And the length that its other free axes were given: the shortest that it takes of those that are tried.
 
@@ -51,8 +55,8 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
             raise UnsupportedModelError(
                 f"{path} reads {tensor.dtype} as its input {tensor.name!r}", f"export it with one of {', '.join(TYPES)}"
             )
-    time_left = TimeLeft(str(path))
-    own = _session(model, path, time_left)
+        values = math.prod(dim for dim in tensor.sample_shape if isinstance(dim, int))
+        INPUT_VALUES.check(abs(values), str(path), f"values in its input {tensor.name!r}")
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
     reason: UnsupportedModelError | None = None
@@ -67,7 +71,8 @@ def batched_graph(model: ModelProto, tidy: ModelProto, path: Path) -> tuple[Mode
         candidate = _copied(tidy)
         if guess.fixed:
             free_batch(candidate, guess.axes, guess.fixed)
-        new = _session(candidate, path, time_left)
+        # The graph was rewritten already: once more would take longer than all runs, for the same numbers.
+        new = load_foreign(candidate, path, time_left, optimization="none")
         frozen = _frozen(path, guess.fixed or FIRST)
         try:
             axes = output_axes(new, inputs, guess, filling)
@@ -119,10 +124,22 @@ def _frozen(path: Path, batch: int) -> UnsupportedModelError:
     )
 
 
-def _session(model: ModelProto, path: Path, time_left: TimeLeft) -> BoundedSession:
-    """With the basic rewrites alone: more would take longer than all runs, for the same numbers."""
+def load_foreign(
+    model: ModelProto,
+    path: Path,
+    time_left: TimeLeft,
+    optimization: Optimization = "basic",
+    optimized: Path | None = None,
+) -> BoundedSession:
+    """A session on a graph of the file ``path``: with the basic rewrites, as all would take longer than all runs.
+
+    Raises:
+        BundleError: onnxruntime does not load it.
+    """
     try:
-        return open_session(model, severity=FATAL, optimization="basic", whose=str(path), time_left=time_left)
+        return open_session(
+            model, severity=FATAL, optimization=optimization, optimized=optimized, whose=str(path), time_left=time_left
+        )
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 

@@ -9,13 +9,14 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.optional import require
-from pocketzoo.core.untrusted.limits import IMPORT_SECONDS, RUN_SECONDS, Limit
+from pocketzoo.core.untrusted.limits import IMPORT_BYTES, IMPORT_SECONDS, RUN_SECONDS, Limit
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding
 
 TICK = 0.1  # seconds between two looks at the clock
 AT_ONCE = 8  # samples that a run of ``RUN_SECONDS`` may have; of more, the time is in proportion
+ARENA_IS_FULL = "BFCArena"  # what errors of onnxruntime name where its memory is bounded
 FATAL = 4  # log severity: what a run says besides is in the error that it raises
 
 
@@ -63,6 +64,8 @@ class BoundedSession:
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if options.terminate:
                 raise too_long(self.whose, RUN_SECONDS if left is None else IMPORT_SECONDS, seconds) from error
+            if left is not None and ARENA_IS_FULL in str(error):
+                raise IMPORT_BYTES.refusal(f"{self.whose} takes more memory than foreign graphs may") from error
             raise
         finally:
             WATCH.remove(options)

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pocketzoo.core.optional import require
+from pocketzoo.core.untrusted.limits import IMPORT_BYTES
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from onnxruntime import SessionOptions
 
 # How far onnxruntime rewrites a graph: "basic" stays within the standard's operators, "none" runs it as it is written.
 Optimization = Literal["all", "basic", "none"]
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "none": "ORT_DISABLE_ALL"}
 ERRORS, FATAL = 3, 4  # log severities
+# It grows by what is asked for, and no more.
+ARENA = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20, "max_dead_bytes_per_chunk": -1}
+_registered: list[int] = []  # the limit in bytes of the arena that this process has
 
 
 def open_session(
@@ -38,7 +43,8 @@ def open_session(
     ``providers`` are onnxruntime's names, of which the first that can run a node does. ``threads`` within a node, 0 for
     all cores. ``severity`` from which on it logs, None for its own. Without ``arena`` it gives memory back at once.
     ``profile``: the prefix of the file that times of nodes go to. ``optimized``: where the rewritten graph is written.
-    ``whose`` it is, errors say: a file by its name unless told. Each run has its time, or all together ``time_left``.
+    ``whose`` it is, errors say: a file by its name unless told. Each run has its time, or all together ``time_left``,
+    which a foreign graph has while it is imported; its memory is bounded then, too.
     ``extra`` is the one to install where onnxruntime is missing; None for the smallest that brings it.
 
     Raises:
@@ -57,6 +63,22 @@ def open_session(
         options.profile_file_prefix = profile
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if time_left is not None:
+        _bound_memory(options)
     source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
     session = runtime.InferenceSession(source, options, providers=list(providers))
     return BoundedSession(session, whose or (graph.name if isinstance(graph, Path) else "the graph"), time_left)
+
+
+def _bound_memory(options: SessionOptions) -> None:
+    """Take the memory of runs from an arena that all foreign graphs share, and that does not grow without end.
+
+    What a graph computes the size of from its inputs, no look at it can tell. The arena keeps the limit of the first
+    graph of a process: onnxruntime registers one, and takes no other.
+    """
+    runtime = require("onnxruntime")
+    if not _registered:
+        info = runtime.OrtMemoryInfo("Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+        runtime.create_and_register_allocator(info, runtime.OrtArenaCfg({"max_mem": IMPORT_BYTES.value, **ARENA}))
+        _registered.append(IMPORT_BYTES.value)
+    options.add_session_config_entry("session.use_env_allocators", "1")

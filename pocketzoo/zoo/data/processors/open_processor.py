@@ -110,7 +110,8 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
         raise PluginError(
             f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
-    shapes = [[dim for dim in tensor.sample_shape if isinstance(dim, int)] for tensor in processor.inputs]
+    tensors = getattr(processor, "inputs", ())  # a plugin's own object may be anything yet
+    shapes = [[dim for dim in tensor.sample_shape if isinstance(dim, int)] for tensor in tensors]
     values = sum(abs(math.prod(shape)) for shape in shapes)
     INPUT_VALUES.check(values, f"the processor {spec.name!r}", "values to make of one sample")
     return processor
