@@ -305,3 +305,13 @@ def test_a_job_has_a_structure_where_a_step_needs_a_module_and_none_for_steps_on
     assert set(job.structure.compressors) == {"prune"}
     assert job.load_module(job.source).state_dict().keys() == load_module(small, small_registry).state_dict().keys()
     assert not job.lacks_graphs
+
+
+@pytest.mark.parametrize(("steps", "more"), [([Int8Config()], set()), ([PruneConfig()], {"backbone", "head"})])
+def test_the_code_of_all_that_takes_part_is_in_the_key(small, small_registry, monkeypatch, steps, more):
+    asked = []
+    spied = "pocketzoo.compress.pipeline.job.plugin_sources"
+    monkeypatch.setattr(spied, lambda registry, *entries: asked.extend(entries) or [])
+    settings = CompressSettings(steps=tuple(steps), samples=8)
+    prepare(small.path, settings, data="digits", registry=small_registry)
+    assert {entry.kind for entry in asked} == {"compressor", "target", "processor", "task", "decoder"} | more
