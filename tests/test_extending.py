@@ -170,6 +170,13 @@ def test_without_its_plugin_a_bundle_runs_and_says_what_to_install(small, small_
     assert not (tmp_path / "o.onnx").exists()
 
 
+def test_without_the_plugin_of_its_backbone_what_needs_the_module_names_it(small, refused):
+    from pocketzoo.zoo.models.build import load_module
+
+    with refused(MissingPluginError, small.manifest.name, "smallnet", "not installed", hint="install it"):
+        load_module(small, Registry(create_manager(points=[])))
+
+
 # -- targets
 
 

@@ -12,6 +12,7 @@ a signal, a bundle that does not verify, a temporary that is left, more than ``S
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -36,11 +37,14 @@ from campaign import ROOT, Shard
 SLOWEST, MEMORY = 60.0, 6 << 30  # seconds and bytes of one command
 WHILE = 5.0  # seconds until a command is interrupted
 NOBODY = 65534
+LEAST = 3  # trials of a shard, however short
 HEAVY = (
     "torch", "torch.nn.functional", "onnx", "onnx.checker", "onnxruntime", "PIL.Image", "safetensors.torch",
     "tokenizers", "rich.progress", "filelock", "onnx.reference", "torch.onnx", "encodings.idna", "ipaddress",
     "zoneinfo", "model_signing.signing", "model_signing.verifying", "huggingface_hub.utils", "huggingface_hub.hf_api",
 )  # fmt: skip
+EVENTS = frozenset(("open", "import", "os.listdir", "os.scandir", "os.rename", "os.remove", "os.mkdir", "os.rmdir",
+                    "shutil.rmtree", "tempfile.mkstemp", "tempfile.mkdtemp", "fcntl.flock", "compile"))  # fmt: skip
 CODES = {0, 1, 2, 3, 130}  # what docs/zoo.md lists; tests hold the two equal
 LINES = {1: 2, 3: 2, 130: 1}  # of an error on stderr, its last ones
 Limits = Mapping[int, int]
@@ -57,6 +61,7 @@ class Trial:
     streams: Mapping[int, str] = field(default_factory=dict)  # number -> "closed", "full" or "broken"
     user: int = 0
     interrupt: float = WHILE  # seconds after which it gets Ctrl-C
+    before: int = 0  # number of the audited event (a file opened, a module imported ...) before which it gets Ctrl-C
 
 
 @dataclass
@@ -113,6 +118,8 @@ def _child(trial: Trial, folder: Path, out: Path, err: Path) -> None:
             os.setgroups([])
             os.setgid(trial.user)
             os.setuid(trial.user)
+        if trial.before:
+            interrupt_before(trial.before)
         sys.argv = ["pocketzoo", *trial.words]
         from pocketzoo.cli.main import main
 
@@ -150,6 +157,20 @@ def spoil(number: int, what: str) -> None:
         os.close(reader)
     os.dup2(handle, number)
     os.close(handle)
+
+
+def interrupt_before(number: int) -> None:
+    """Press Ctrl-C before the audited event of a number, whatever it is: so no trial depends on the machine's speed."""
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        count += event in EVENTS
+        if count == number:
+            count += 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sys.addaudithook(hook)
 
 
 def limit(limits: Limits) -> None:
@@ -230,6 +251,19 @@ class Chaos:
         self.seen: set[str] = set()
         self.scene = folder / "scene" / "it"
 
+    def prepare(self) -> None:
+        """Import everything, and make the scene."""
+        self.folder.chmod(0o755)  # for the user who may not write there
+        os.environ["OMP_NUM_THREADS"] = "1"
+        preload()
+        self.scene.parent.mkdir()
+        campaign_words.scene(self.scene)
+        for words in campaign_words.MADE:
+            trial = Trial(words, interrupt=SLOWEST)
+            ended = wait(start(trial, self.scene), trial, self.scene)
+            if ended.code:
+                raise RuntimeError(f"{words} ended with {ended.code}: {ended.err}")
+
     def draw(self, scene: Path, *commands: str) -> list[str]:
         """Words of a command."""
         return campaign_words.draw(self.chance, scene, *commands)
@@ -270,11 +304,17 @@ class Chaos:
         place = self.copy()
         self.judge("arguments", place, [Trial(self.draw(place), interrupt=self.chance.choice((0.5, 1, 3)))])
 
+    def interrupted(self) -> None:
+        """Ctrl-C at any moment of a command that works."""
+        place, chance = self.copy(), self.chance
+        trial = Trial(campaign_words.meant(chance), before=int(2 ** chance.uniform(0, 11)), interrupt=SLOWEST)
+        self.judge("interrupted", place, [trial])
+
     def little(self) -> None:
-        """Few descriptors, little memory, small files."""
+        """Few descriptors, little memory, small files. With less memory than this torch itself ends processes."""
         place, chance = self.copy(), self.chance
         which = chance.choice((resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE))
-        more = {resource.RLIMIT_NOFILE: chance.randrange(12), resource.RLIMIT_AS: chance.randrange(400) << 20,
+        more = {resource.RLIMIT_NOFILE: chance.randrange(12), resource.RLIMIT_AS: chance.randrange(256, 1024) << 20,
                 resource.RLIMIT_FSIZE: chance.choice((1 << 12, 1 << 14, 1 << 16))}[which]  # fmt: skip
         self.judge("little", place, [Trial(campaign_words.meant(chance), {which: more})])
 
@@ -330,27 +370,20 @@ class Chaos:
     def run(self, until: float) -> None:
         """Trials until the time is up."""
         kinds: list[tuple[Callable[[], None], int]] = [
-            (self.arguments, 12), (self.little, 3), (self.output, 3), (self.forbidden, 2), (self.crowd, 1),
-            (self.variables, 1),
+            (self.arguments, 12), (self.interrupted, 4), (self.little, 3), (self.output, 3), (self.forbidden, 2),
+            (self.crowd, 1), (self.variables, 1),
         ]  # fmt: skip
         bag = [kind for kind, weight in kinds for _ in range(weight)]
-        while time.monotonic() < until:
+        for number in itertools.count():
+            if number >= LEAST and time.monotonic() > until:
+                return
             self.chance.choice(bag)()
 
 
 def run(seed: int, seconds: float, folder: Path) -> Shard:
     """A shard."""
     until = time.monotonic() + seconds
-    folder.chmod(0o755)  # for the user who may not write there
-    os.environ["OMP_NUM_THREADS"] = "1"
-    preload()
     chaos = Chaos(seed, folder)
-    chaos.scene.parent.mkdir()
-    campaign_words.scene(chaos.scene)
-    for words in campaign_words.MADE:
-        trial = Trial(words, interrupt=SLOWEST)
-        ended = wait(start(trial, chaos.scene), trial, chaos.scene)
-        if ended.code:
-            raise RuntimeError(f"{words} ended with {ended.code}: {ended.err}")
+    chaos.prepare()
     chaos.run(until)
     return chaos.shard

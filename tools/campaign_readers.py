@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from campaign import ROOT
+from campaign_command import command
 
 FROZEN = ROOT / "tests" / "frozen" / "format2"
 Made = tuple[list[bytes], Callable[[bytes], object]]
@@ -318,10 +319,33 @@ def npz(folder: Path) -> Made:
     return made
 
 
+def parquet(folder: Path) -> Made:
+    """Parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = {"text": [f"t {i}" for i in range(10)], "label": ["a", "b"] * 5}
+    numbers = {"u": [i * 0.5 for i in range(10)], "v": list(range(10)), "label": [0, 1] * 5}
+    forms = []
+    for columns in (texts, numbers):
+        stream = io.BytesIO()
+        pq.write_table(pa.table(columns), stream)
+        forms.append(stream.getvalue())
+    made: Made = _table(".parquet", *forms)(folder)
+    return made
+
+
 LINES = b"".join(b'{"text": "t%d", "label": "%s"}\n' % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(10))
 NUMBERS = b"".join(b'{"u": %d.5, "v": %d, "label": %d}\n' % (i, i * 2, i % 2) for i in range(10))
 CSV = b"text,label\n" + b"".join(b'"text, %d",%s\n' % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(10))
 CSV_NUMBERS = b"u,v,label\n" + b"".join(b"%d.5,%d,%d\n" % (i, i * 2, i % 2) for i in range(10))
+
+ODD = "text,label\n" + "".join(f'"\u00e9\u3042 {i}",{"ab"[i % 2]}\n' for i in range(10))
+ENCODED = [ODD.encode(e) for e in ("utf-8-sig", "utf-16", "utf-16-le", "utf-32")] + [
+    ODD.replace("\u3042", "").encode("latin-1"),
+    ODD.replace(",", "\t").encode(),
+    ODD.replace(",", ";").encode("utf-16"),
+]
 
 READERS: dict[str, Callable[[Path], Made]] = {
     "manifest": manifest,
@@ -329,6 +353,9 @@ READERS: dict[str, Callable[[Path], Made]] = {
     "recipe": recipe,
     "jsonl": _table(".jsonl", LINES, NUMBERS),
     "csv": _table(".csv", CSV, CSV_NUMBERS),
+    "csv encoded": _table(".csv", *ENCODED),
+    "parquet": parquet,
+    "command": command,
     "samples": samples,
     "npz": npz,
     "safetensors": safetensors,

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.endings import endings, leave, prepare_process, show_error
+from pocketzoo.cli.endings import EXIT_CODES, endings, leave, prepare_process, show_error
 from pocketzoo.core.caching import VARIABLE as NO_CACHE
 from pocketzoo.core.telemetry import ONNXRUNTIME
 from pocketzoo.core.version import __version__
@@ -94,6 +94,10 @@ class Commands(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, says) for name, (_, says) in WHERE.items()])
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        codes = ", ".join(f"{code} {says}" for code, says in EXIT_CODES.items())
+        formatter.write(f"\nExit codes: {codes}\n")
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         with endings():

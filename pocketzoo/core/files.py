@@ -213,11 +213,20 @@ def _temporary(path: Path, *, folder: bool) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        if folder:
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        os.close(handle)
+        try:
+            _remove(temporary, folder)
+        except KeyboardInterrupt:
+            _remove(temporary, folder)
+            raise
+        finally:
+            os.close(handle)
+
+
+def _remove(temporary: Path, folder: bool) -> None:
+    if folder:
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        temporary.unlink(missing_ok=True)
 
 
 def _locked(path: Path, folder: bool) -> tuple[Path, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketzoo.core.errors import ExportError, UnknownNameError, nearest
 from pocketzoo.core.files import replacing_file, replacing_folder
 from pocketzoo.core.progress import Progress
-from pocketzoo.zoo.backends.open_backend import backend_of, backends, build, with_facts
+from pocketzoo.zoo.backends.open_backend import backend_named, backend_of, backends, build, with_facts
 from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Registry
@@ -20,16 +20,22 @@ def find_form(to: str, registry: Registry) -> tuple[ExporterSpec, BackendSpec | 
     """What ``export --to`` calls so; a back end that builds as an exporter, and itself.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is none, or it is a back end that builds nothing.
+        PluginError: it is a back end that is left out.
     """
     exporters = registry.entries("exporter")
     if to in exporters:
         return exporters[to].spec, None
-    specs = {name: spec for name, spec in backends(registry).specs.items() if spec.builds}
-    if to not in specs:
-        hint = registry.hint(nearest(to, [*exporters, *specs]), "exporter", "backend")
+    known = backends(registry)
+    builders = [name for name, spec in known.specs.items() if spec.builds]
+    if to not in known.specs and to not in known.left_out:
+        hint = registry.hint(nearest(to, [*exporters, *builders]), "exporter", "backend")
         raise UnknownNameError(f"no exporter is called {to!r}", hint)
-    spec = specs[to]
+    spec = backend_named(to, registry)
+    if not spec.builds:
+        raise UnknownNameError(
+            f"the back end {to!r} builds nothing: it runs graphs as they are", "leave out --to, for the graph"
+        )
     form = ExporterSpec(
         name=spec.name,
         summary=spec.summary,

@@ -65,6 +65,8 @@ def play(
     name = environment or str(manifest.provenance.get("environment", ""))
     if not name:
         raise DataError(f"{manifest.name} does not name its environment", "name an environment")
+    if ":" in name and not environment:  # Gymnasium imports what is before it, which no file may ask for
+        raise DataError(f"{manifest.name} is of {name!r}, which imports a module", f"if you trust it: play ... {name}")
     place, inputs = Environment(name), processor_of(bundle, resolver.registry).inputs
     shape = inputs[0].sample_shape
     if shape != (place.size,) or len(inputs) > 1 or manifest.model.outputs != place.actions:

@@ -82,6 +82,11 @@ def test_the_exit_codes_are_documented():
     assert {int(code): says.partition(":")[0] for code, says in rows} == EXIT_CODES
 
 
+def test_help_says_what_the_exit_codes_mean(run):
+    line = run("--help").output.splitlines()[-1]
+    assert line == "Exit codes: " + ", ".join(f"{code} {says}" for code, says in EXIT_CODES.items())
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "--help"], ["targets", "--json"], ["--version"]])
 def test_output_to_a_full_disk_is_two_lines(arguments):

@@ -208,6 +208,7 @@ def test_a_registered_model_is_exported_into_the_current_folder(tmp_path, monkey
     [
         ({"to": "onyx"}, UnknownNameError, "no exporter is called 'onyx'", "'onnx'"),
         ({"to": "tensorrt_rtx"}, UnknownNameError, "no exporter is called 'tensorrt_rtx'", "'tensorrt-rtx'"),
+        ({"to": "torch"}, UnknownNameError, "the back end 'torch' builds nothing", "leave out --to"),
         ({"target": "gpu"}, UnknownNameError, "no target is called 'gpu'", "cpu"),
         ({"model": "/nowhere/b"}, BundleError, "no bundle at /nowhere/b", "fit"),
         ({"model": "tinynte"}, UnknownNameError, "'tinynte'", "'tinynet'"),

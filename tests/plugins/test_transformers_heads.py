@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hubmodels import TEXT_FAMILIES, VISION_FAMILIES, write_headed, write_model, write_sentence_transformer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import pocketzoo
 from pocketzoo.compress.configs import Int8Config, LowRankConfig
@@ -117,6 +117,38 @@ def test_one_output_is_a_number(tmp_path):
         torch.testing.assert_close(module(x), wanted(model, spec, x), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("said", "labels", "task", "loss"), [
+    ("multi_label_classification", 4, "multi-label-classification", "binary_cross_entropy_with_logits"),
+    ("multi_label_classification", 1, "multi-label-classification", "binary_cross_entropy_with_logits"),
+    ("single_label_classification", 4, "*-classification", "cross_entropy"),
+    ("single_label_classification", 1, "*-classification", "cross_entropy"),
+    ("regression", 4, "regression", "mse_loss"),
+    (None, 4, "*-classification", "cross_entropy"),
+    (None, 1, "regression", "mse_loss"),
+])  # fmt: skip
+@pytest.mark.parametrize(("family", "kind"), [("bert", "sequence"), ("vit", "image")])
+def test_what_a_classifier_says_of_its_problem_is_followed(family, kind, said, labels, task, loss, tmp_path):
+    model = write_headed(tmp_path, family, kind, labels=labels)
+    facts = repository(tmp_path, problem_type=said)
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    assert (head.task, head.loss, head.outputs) == (task, loss, labels)
+    assert (head.labels is None) is (task == "regression")
+    state = read_safetensors(tmp_path / "model.safetensors")
+    module, reader = spec.build().eval(), build_head(head, spec.features, head.outputs).eval()
+    module.load_state_dict(spec.weights.convert(dict(state)))
+    reader.load_state_dict(head.weights.convert(dict(state)))
+    x = example(spec.input, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(reader(module(x)), wanted(model, spec, x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("said", ["ranking", "", 3])
+def test_a_problem_of_another_kind_is_refused_by_name(said, tmp_path, refused):
+    write_headed(tmp_path, "bert", "sequence")
+    with refused(UnsupportedModelError, f"its config.json sets 'problem_type' to {said!r}"):
+        plugin.head_of(repository(tmp_path, problem_type=said))
+
+
 @pytest.mark.parametrize("architecture", ["BertForMaskedLM", "BertModel", "", None])
 def test_other_architectures_have_no_head(architecture, tmp_path):
     write_model(tmp_path, "bert")
@@ -124,14 +156,84 @@ def test_other_architectures_have_no_head(architecture, tmp_path):
 
 
 def test_a_sentence_transformer_that_does_more_than_pooling_is_refused_by_name(tmp_path, refused):
-    """Its Dense layer left out, it would be another model."""
+    """Its layer left out, it would be another model."""
     write_sentence_transformer(tmp_path)
     assert plugin.head_of(repository(tmp_path)).task == "feature-extraction"
     modules = json.loads((tmp_path / "modules.json").read_text())
-    modules.append({"idx": 3, "type": "sentence_transformers.models.Dense"})
+    modules.append({"idx": 3, "type": "sentence_transformers.models.LSTM"})
     (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with refused(UnsupportedModelError, "its modules.json names 'Dense'"):
+    with refused(UnsupportedModelError, "its modules.json names 'LSTM'"):
         plugin.head_of(repository(tmp_path))
+
+
+def with_dense(folder: Path, **settings: object) -> None:
+    """A repository of sentence-transformers with a linear layer after its pooling, as its library writes one."""
+    write_sentence_transformer(folder)
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", "Dense": "2_Dense", "Normalize": "3_Normalize"}
+    modules = [{"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"}
+               for i, (kind, path) in enumerate(kinds.items())]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "2_Dense").mkdir()
+    table = {"in_features": 32, "out_features": 12, "bias": True,
+             "activation_function": "torch.nn.modules.activation.Tanh"} | settings  # fmt: skip
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(table))
+    layer = torch.nn.Linear(32, 12)
+    save_file(layer.state_dict(prefix="linear."), folder / "2_Dense" / "model.safetensors")
+
+
+ACTIVATIONS = {"activation.Tanh": torch.nn.Tanh, "activation.ReLU": torch.nn.ReLU, "activation.GELU": torch.nn.GELU,
+               "activation.SiLU": torch.nn.SiLU, "activation.Sigmoid": torch.nn.Sigmoid,
+               "activation.ELU": torch.nn.ELU, "activation.Hardswish": torch.nn.Hardswish,
+               "linear.Identity": torch.nn.Identity}  # fmt: skip
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_linear_layer_after_the_pooling_is_followed(activation, bias, tmp_path):
+    with_dense(tmp_path, activation_function=f"torch.nn.modules.{activation}", bias=bias)
+    facts = repository(tmp_path)
+    assert {"2_Dense/config.json", "2_Dense/model.safetensors"} <= set(plugin.wants(facts))
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    assert head.outputs == 12
+    assert head.weights.file.filename == "2_Dense/model.safetensors"
+    assert not any(name.endswith(".safetensors") for name in spec.files)
+    state = load_file(tmp_path / "2_Dense" / "model.safetensors")
+    reader = build_head(head, spec.features, head.outputs)
+    reader.load_state_dict(head.weights.convert(dict(state)))
+    features = torch.randn(3, 5, 32)
+    features[1, 2:] = 0
+    pooled = torch.stack([row[: 2 if i == 1 else 5].mean(0) for i, row in enumerate(features)])
+    projected = pooled @ state["linear.weight"].T + (state["linear.bias"] if bias else 0)
+    wanted = torch.nn.functional.normalize(ACTIVATIONS[activation]()(projected), dim=-1)
+    torch.testing.assert_close(reader(features), wanted)
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"activation_function": "os.system"}, "'activation_function' to 'os.system'"),
+    ({"activation_function": "torch.nn.modules.activation.Softmax"}, "'activation_function'"),
+    ({"use_residual": True}, "'use_residual' to True"),
+    ({"module_input_name": "token_embeddings"}, "'module_input_name'"),
+    ({"in_features": 33}, "'in_features' to 33, and pooling makes 32 numbers"),
+    ({"in_features": None}, "lacks 'in_features'"),
+    ({"unheard_of": 1}, "'unheard_of'"),
+])  # fmt: skip
+def test_a_linear_layer_of_another_kind_is_refused_by_name(settings, message, tmp_path, refused):
+    with_dense(tmp_path, **settings)
+    with refused(UnsupportedModelError, message):
+        plugin.head_of(repository(tmp_path))
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"out_features": 13}, "has linear.weight of (12, 32), where 2_Dense/config.json says (13, 32)"),
+    ({"file": "pytorch_model.bin"}, "it has no 2_Dense/model.safetensors, and other formats can run code"),
+])  # fmt: skip
+def test_weights_of_a_linear_layer_that_do_not_fit_are_refused(settings, message, tmp_path, refused):
+    with_dense(tmp_path, **{k: v for k, v in settings.items() if k != "file"})
+    path = tmp_path / "2_Dense" / "model.safetensors"
+    if "file" in settings:
+        path = path.rename(path.with_name(settings["file"]))
+    with refused(UnsupportedModelError, message):
+        plugin.head_of(repository(tmp_path)).weights.convert(load_file(path))
 
 
 def test_a_head_whose_weights_are_missing_is_refused(tmp_path, refused):

@@ -64,7 +64,7 @@ def test_a_seed_gives_the_same_words_and_all_commands_are_drawn(tmp_path):
 
 def test_what_a_command_leaves_is_noticed(tmp_path):
     (tmp_path / "fifo").write_text("a file in its place")
-    (tmp_path / ".x.pocketzoo.tmp").write_text("")
+    (tmp_path / ".x.tmp").write_text("")
     torn = tmp_path / "B"
     torn.mkdir()
     (torn / "pocketzoo.json").write_text("{}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import campaign_readers  # noqa: E402
+from campaign_fuzz import variant  # noqa: E402
 from campaign_readers import CONFIGS, IMAGE_SETTINGS, READERS, TOKENIZER  # noqa: E402
 
 from pocketzoo.core.errors import BundleError, DataError, HubIntegrityError, PocketzooError, UnsupportedModelError  # noqa: E402
@@ -87,3 +90,23 @@ def test_targets_and_values_that_are_no_numbers(rows, tmp_path):
     path.write_text(rows)
     with pytest.raises(DataError):
         load_data(path, targets="numbers")
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed")
+def test_parquet_that_pyarrow_refuses_by_errors_of_its_own(tmp_path):
+    """Of types that it does not implement, say, which is no ValueError."""
+    valid, read = READERS["parquet"](tmp_path)
+    for number in range(300, 400):
+        chance = random.Random(f"1 parquet {number}")
+        read(variant(chance.choice(valid), chance))
+
+
+@pytest.mark.slow
+def test_the_command_line_ends_with_codes_that_are_documented(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    valid, read = READERS["command"](tmp_path)
+    for data in valid[:17]:
+        read(data)
+    for number in range(20):
+        chance = random.Random(f"0 command {number}")
+        read(variant(chance.choice(valid), chance))

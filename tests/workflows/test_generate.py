@@ -182,7 +182,7 @@ def test_how_it_writes_is_what_the_repository_says(tmp_path, family):
     settings = plugin.backbone(facts_of(tmp_path)).generation
     assert settings.end == (5, 6)
     assert settings.start == ((0,) if family == "t5" else ())
-    assert settings.not_followed == ("repetition_penalty",)
+    assert settings.not_followed == ("repetition_penalty", "num_beams")
     place.unlink()
     plain = plugin.backbone(facts_of(tmp_path)).generation
     assert (plain.end, plain.not_followed) == ((0,) if family == "gpt2" else (3,), ())

@@ -11,8 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import UnsupportedModelError, message_of
-from pocketzoo.plugins.transformers import heads, images, sentences, texts
-from pocketzoo.plugins.transformers.repository_settings import read_json
+from pocketzoo.plugins.transformers import generation, heads, images, sentences, texts
 from pocketzoo.plugins.transformers.settings import refusal, structure_of
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import (
@@ -44,7 +43,7 @@ SMALL = (
     texts.TOKENIZER,
     texts.FILE,
     texts.SPECIAL,
-    "generation_config.json",
+    generation.FILE,
     images.FILE,
     *sentences.FILES,
 )
@@ -72,7 +71,7 @@ def refuses(repository: Repository) -> str:
 def wants(repository: Repository) -> tuple[str, ...]:
     """The files to fetch."""
     weights = (WEIGHTS,) if WEIGHTS in repository.sizes else (INDEX, *shard_names(repository.sizes))
-    return (*weights, *(path for path in SMALL if path in repository.sizes))
+    return (*weights, *(path for path in (*SMALL, sentences.DENSE_WEIGHTS) if path in repository.sizes))
 
 
 def backbone(repository: Repository) -> BackboneSpec:
@@ -140,34 +139,9 @@ def _text(repository: Repository, config: Mapping[str, Any]) -> tuple[TextSpec, 
     return spec, features, partial(_build_text, dict(config), spec.pad, spec.padding)
 
 
-# What of a generation_config.json would change the tokens of a greedy or beam search, and the values that do not.
-HARMLESS: dict[str, tuple[object, ...]] = {
-    "repetition_penalty": (None, 1.0), "no_repeat_ngram_size": (None, 0), "encoder_no_repeat_ngram_size": (None, 0),
-    "encoder_repetition_penalty": (None, 1.0), "bad_words_ids": (None,), "min_length": (None, 0),
-    "min_new_tokens": (None, 0), "forced_bos_token_id": (None,), "forced_eos_token_id": (None,),
-    "suppress_tokens": (None,), "begin_suppress_tokens": (None,), "num_beam_groups": (None, 1),
-    "penalty_alpha": (None,), "guidance_scale": (None, 1.0), "sequence_bias": (None,),
-    "exponential_decay_length_penalty": (None,),
-}  # fmt: skip
-
-
 def _generation(repository: Repository, config: Mapping[str, Any]) -> GenerationSpec:
-    """How its model writes: what generation_config.json says, else config.json, as the library reads them."""
-    settings: Mapping[str, Any] = read_json(repository, "generation_config.json") or config
-    ends = settings.get("eos_token_id")
-    start: tuple[int, ...] = ()
-    if config["model_type"] in ANSWERERS:
-        first = settings.get("decoder_start_token_id", settings.get("bos_token_id"))
-        if first is None:
-            raise ValueError("it names no decoder_start_token_id")
-        start = (int(first),)
-    learned = config.get("n_positions") if config["model_type"] == "gpt2" else None  # relative positions have no end
-    return GenerationSpec(
-        end=tuple(int(end) for end in (ends if isinstance(ends, list) else [] if ends is None else [ends])),
-        start=start,
-        positions=int(learned or (0 if start else config.get("max_position_embeddings") or 0)),
-        not_followed=tuple(name for name, fine in HARMLESS.items() if settings.get(name) not in fine),
-    )
+    kind = config["model_type"]
+    return generation.generation_spec(repository, config, answers=kind in ANSWERERS, learned=kind == "gpt2")
 
 
 def _vision(repository: Repository, config: Mapping[str, Any]) -> tuple[InputSpec, FeatureSpec, Any]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pocketzoo.plugins.head_modules import ACTIVATIONS as NAMED
 from pocketzoo.plugins.head_modules import present
+from pocketzoo.plugins.transformers.sentence_options import Dense
 from pocketzoo.zoo.catalog.specs import FeatureSpec
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {**NAMED, "": nn.Identity}
 
 
 class SentencePooling(nn.Module):
@@ -17,20 +21,36 @@ class SentencePooling(nn.Module):
     Each of ``modes`` makes one of C numbers, and they are joined in order: "cls" and "lasttoken" are those of a token,
     "max" and "mean" over the tokens, "mean_sqrt_len_tokens" their sum over the root of their number, and "weightedmean"
     the mean with the weights 1, 2, 3, ... (Muennighoff 2022, arXiv:2202.08904). With ``normalize`` the vector is given
-    length 1; the first ``outputs`` of its numbers are kept, after that.
+    length 1; the first ``outputs`` of its numbers are kept, after that. With ``dense`` a linear layer and its
+    activation come before.
     """
 
-    def __init__(self, features: FeatureSpec, outputs: int, modes: Sequence[str], *, normalize: bool) -> None:
+    def __init__(
+        self,
+        features: FeatureSpec,
+        outputs: int,
+        modes: Sequence[str],
+        *,
+        normalize: bool,
+        dense: Dense | None = None,
+    ) -> None:
         super().__init__()
-        self.width, self.outputs = features.channels, outputs
+        self.outputs = outputs
         self.modes, self.normalize = tuple(modes), normalize
+        self.width = features.channels * len(self.modes)
+        if dense is not None:
+            self.linear = nn.Linear(self.width, dense.outputs, bias=dense.bias)
+            self.activation = ACTIVATIONS[dense.activation]()
+            self.width = dense.outputs
 
     def forward(self, x: Tensor) -> Tensor:
         mask = present(x)  # (B, T, 1)
         pooled = [self._pooled(mode, x, mask) for mode in self.modes]
         out = pooled[0] if len(pooled) == 1 else torch.cat(pooled, -1)
+        if hasattr(self, "linear"):
+            out = self.activation(self.linear(out))
         out = nn.functional.normalize(out, dim=-1) if self.normalize else out
-        return out[:, : self.outputs] if self.outputs < self.width * len(self.modes) else out
+        return out[:, : self.outputs] if self.outputs < self.width else out
 
     def _pooled(self, mode: str, x: Tensor, mask: Tensor) -> Tensor:
         if mode == "cls":

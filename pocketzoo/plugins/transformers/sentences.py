@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.plugins.transformers.repository_settings import check, read_json, read_table, refuse
+from pocketzoo.plugins.transformers.sentence_options import Dense
 from pocketzoo.plugins.transformers.setting_values import HINT, Fits, either, flag, one_of, several, whole
 from pocketzoo.zoo.catalog.specs import FeatureSpec, HeadSpec, Repository, TextSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 MODULES, TRANSFORMER, MODEL = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
 POOLING = "1_Pooling/config.json"
 # What transformers of older releases had their settings in, by the kind of model.
 FORMER = ("sentence_roberta_config.json", "sentence_distilbert_config.json", "sentence_camembert_config.json",
           "sentence_albert_config.json", "sentence_xlm-roberta_config.json", "sentence_xlnet_config.json")  # fmt: skip
-FILES = (MODULES, TRANSFORMER, *FORMER, MODEL, POOLING)
+DENSE, DENSE_WEIGHTS = "2_Dense/config.json", "2_Dense/model.safetensors"
+FILES = (MODULES, TRANSFORMER, *FORMER, MODEL, POOLING, DENSE)
 # Former flag -> mode; several are joined in this order.
 FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -70,6 +72,20 @@ OF_MODEL: dict[str, Fits] = {
     "truncate_dim": positive,
     "model_type": one_of("SentenceTransformer"),
 }
+# What the library imports by this name, and what it is called here.
+ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "",
+    **{f"torch.nn.modules.activation.{theirs}": own
+       for theirs, own in (("Tanh", "tanh"), ("ReLU", "relu"), ("GELU", "gelu"), ("SiLU", "silu"),
+                           ("Sigmoid", "sigmoid"), ("ELU", "elu"), ("Hardswish", "hardswish"))},
+}  # fmt: skip
+OF_DENSE: dict[str, Fits] = {
+    **dict.fromkeys(("in_features", "out_features"), positive),
+    "bias": flag,
+    "activation_function": one_of(*ACTIVATIONS),
+    **dict.fromkeys(("module_input_name", "module_output_name"), one_of("sentence_embedding")),
+    "use_residual": lambda value: value is False,
+}
 HARMLESS_OF_TRANSFORMER = {
     "unpad_inputs": "how the library lays a batch out: the answer is the same",
     **dict.fromkeys(("query_length", "document_length", "query_expansion"), "of models of several vectors a text"),
@@ -90,6 +106,7 @@ class Sentences:
     keep: int = 0  # of the vector's numbers, the first; 0: all
     max_length: int = 0  # tokens; 0: what the tokenizer says
     lowercase: bool = False
+    dense: Dense | None = None
 
 
 def is_one(repository: Repository) -> bool:
@@ -116,14 +133,29 @@ def read(repository: Repository) -> Sentences:
     check(POOLING, pooling, OF_POOLING, {})
     if prompt and not pooling.get("include_prompt", True):
         raise refuse(POOLING, "include_prompt", False, f"where texts begin with {prompt!r}")
+    kinds = _modules(repository)
     modes = pooling.get("pooling_mode") or [word for flag_, word in FLAGS.items() if pooling.get(flag_)] or "mean"
     return Sentences(
         modes=(modes,) if isinstance(modes, str) else tuple(modes),
-        normalize="Normalize" in _modules(repository),
+        normalize="Normalize" in kinds,
         prompt=prompt,
         keep=model.get("truncate_dim", 0),
         max_length=transformer.get("max_seq_length", 0),
         lowercase=transformer.get("do_lower_case", False),
+        dense=_dense(repository) if "Dense" in kinds else None,
+    )
+
+
+def _dense(repository: Repository) -> Dense:
+    table = read_table(repository, DENSE)
+    check(DENSE, table, OF_DENSE, {})
+    if missing := next((name for name in ("in_features", "out_features") if name not in table), ""):
+        raise UnsupportedModelError(f"its {DENSE} lacks {missing!r}", "choose another repository")
+    return Dense(
+        inputs=table["in_features"],
+        outputs=table["out_features"],
+        bias=table.get("bias", True),
+        activation=ACTIVATIONS[table["activation_function"]] if "activation_function" in table else "tanh",
     )
 
 
@@ -131,7 +163,7 @@ def _modules(repository: Repository) -> list[str]:
     """The kinds of modules that a text goes through.
 
     Raises:
-        UnsupportedModelError: they are not a transformer, pooling, and mostly a normalization.
+        UnsupportedModelError: they are not a transformer, pooling, maybe a linear layer, mostly a normalization.
     """
     modules = read_json(repository, MODULES)
     if modules is None:
@@ -139,10 +171,12 @@ def _modules(repository: Repository) -> list[str]:
     if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
         raise UnsupportedModelError(f"its {MODULES} is not a list of modules", "choose another repository")
     kinds = [str(each.get("type")).rpartition(".")[2] for each in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
-        other = next((k for k in kinds if k not in ("Transformer", "Pooling", "Normalize")), ", ".join(kinds))
+    after = kinds[3:] if kinds[2:3] == ["Dense"] else kinds[2:]
+    if kinds[:2] != ["Transformer", "Pooling"] or after not in ([], ["Normalize"]):
+        known = ("Transformer", "Pooling", "Dense", "Normalize")
+        other = next((k for k in kinds if k not in known), ", ".join(kinds))
         raise UnsupportedModelError(f"its {MODULES} names {other!r}, which is not followed here", HINT)
-    for each, path in zip(modules, ("", "1_Pooling"), strict=False):
+    for each, path in zip(modules, ("", "1_Pooling", *["2_Dense"] * ("Dense" in kinds)), strict=False):
         if each.get("path", path) != path:
             raise refuse(MODULES, "path", each["path"])
     return kinds
@@ -160,27 +194,54 @@ def with_sentences(spec: TextSpec, repository: Repository, positions: int) -> Te
 
 
 def head_of(repository: Repository, width: int) -> HeadSpec:
-    """Pooling, and mostly a normalization, as a head without weights.
+    """Pooling, maybe a linear layer, and mostly a normalization, as a head.
 
     Raises:
         UnsupportedModelError: a setting or module is not followed here; it is named.
     """
     said = read(repository)
-    outputs = len(said.modes) * width
+    outputs, dense = len(said.modes) * width, said.dense
+    if dense is not None:
+        if dense.inputs != outputs:
+            raise refuse(DENSE, "in_features", dense.inputs, f"and pooling makes {outputs} numbers")
+        if repository.input is None and DENSE_WEIGHTS not in repository.digests:
+            raise UnsupportedModelError(f"it has no {DENSE_WEIGHTS}, and other formats can run code", HINT)
+        outputs = dense.outputs
     outputs = min(said.keep, outputs) if said.keep else outputs
     return HeadSpec(
         name=f"{repository.name}#head",
-        summary=f"{' and '.join(said.modes)} pooling of tokens{', normalized' if said.normalize else ''}",
+        summary=f"{' and '.join(said.modes)} pooling of tokens{', a linear layer' if dense else ''}"
+        f"{', normalized' if said.normalize else ''}",
         takes=("sequence",),
         task="feature-extraction",
-        build=partial(_build, said.modes, said.normalize),
+        build=partial(_build, said.modes, said.normalize, dense),
+        weights=repository.weights(DENSE_WEIGHTS, convert=partial(_take, dense)) if dense else None,
         loss="",
         backbone=repository.name,
         outputs=outputs,
     )
 
 
-def _build(modes: tuple[str, ...], normalize: bool, features: FeatureSpec, outputs: int) -> nn.Module:
+def _take(dense: Dense, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The linear layer's tensors, which are called here as there.
+
+    Raises:
+        UnsupportedModelError: one is missing, or of another shape than the settings say.
+    """
+    shapes = {
+        "linear.weight": (dense.outputs, dense.inputs),
+        **({"linear.bias": (dense.outputs,)} if dense.bias else {}),
+    }
+    for name, shape in shapes.items():
+        if name not in state or tuple(state[name].shape) != shape:
+            what = f"has {name} of {tuple(state[name].shape)}" if name in state else f"lacks {name}"
+            raise UnsupportedModelError(f"its {DENSE_WEIGHTS} {what}, where {DENSE} says {shape}", HINT)
+    return {name: state[name] for name in shapes}
+
+
+def _build(
+    modes: tuple[str, ...], normalize: bool, dense: Dense | None, features: FeatureSpec, outputs: int
+) -> nn.Module:
     from pocketzoo.plugins.transformers.sentence_modules import SentencePooling
 
-    return SentencePooling(features, outputs, modes, normalize=normalize)
+    return SentencePooling(features, outputs, modes, normalize=normalize, dense=dense)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.errors import DataError, UnknownNameError
+from pocketzoo.core.errors import DataError, PocketzooError, UnknownNameError, in_a_line
 from pocketzoo.core.optional import require
 
 Policy = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.int64]]  # states (B, size) -> actions (B,)
@@ -41,6 +41,10 @@ class Environment:
             raise UnknownNameError(f"Gymnasium has no {name!r}: {error}", "name one such as CartPole-v1") from error
         except gym.error.Error as error:
             raise DataError(f"Gymnasium cannot make {name!r}: {error}", "install what it needs") from error
+        except (PocketzooError, MemoryError):
+            raise
+        except Exception as error:  # of the module that "module:Name" imports, and of the environment's own code
+            raise DataError(f"Gymnasium cannot make {name!r}: {in_a_line(error)}", "check its name") from error
         self.name = name
         states, actions = self.env.observation_space, self.env.action_space
         if not isinstance(states, gym.spaces.Box) or len(states.shape) != 1:

@@ -30,7 +30,7 @@ def with_features(path: Path) -> Any:
             if not (images or named):
                 return None
             table = file.read()
-    except (ValueError, OSError) as error:  # which pyarrow raises
+    except Exception as error:  # pyarrow's own are of many builtin types
         raise DataError(f"cannot read {path}: {message_of(error)}", "write it again") from error
     library = require("datasets", extra=EXTRA)
     try:

@@ -47,7 +47,7 @@ def rows_of(path: Path, reading: Reading = Reading()) -> tuple[list[str], Rows]:
         names, rows = readers.get(path.suffix.lower(), _separated)(path, reading)
     except DataError:
         raise
-    except (ValueError, OSError) as error:  # which pyarrow raises
+    except (ValueError, OSError) as error:
         raise DataError(f"cannot read {path}: {message_of(error)}", "see docs/training.md for the forms") from error
     if (twice := next((name for i, name in enumerate(names) if name in names[:i]), None)) is not None:
         raise DataError(f"{path} has two columns called {twice!r}", "give each column a name of its own")
@@ -159,6 +159,10 @@ def _objects(path: Path, reading: Reading) -> tuple[list[str], Rows]:
 
 
 def _parquet(path: Path, reading: Reading) -> tuple[list[str], Rows]:
-    table = require("pyarrow.parquet", extra="datasets").read_table(path)
-    rows = (row for batch in table.to_batches(4096) for row in batch.to_pylist())
+    parquet = require("pyarrow.parquet", extra="datasets")
+    try:
+        table = parquet.read_table(path)
+        rows = [row for batch in table.to_batches(4096) for row in batch.to_pylist()]
+    except Exception as error:  # pyarrow's own are of many builtin types
+        raise DataError(f"cannot read {path}: {message_of(error)}", "see docs/training.md for the forms") from error
     return list(table.column_names), [(f"row {number}", row) for number, row in enumerate(rows, start=1)]

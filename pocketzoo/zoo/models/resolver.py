@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pocketzoo.core.errors import (
     BadReferenceError,
     HeadMismatchError,
+    MissingPluginError,
     UnknownNameError,
     UnsafeFileError,
     UnsupportedModelError,
@@ -267,7 +268,17 @@ class Resolver:
         ref = bundle.manifest.model
         if is_graph_only(bundle):
             raise no_module(bundle)
-        return Structure(self.with_sources(bundle).parts(ref), self.compressors(bundle))
+        try:
+            parts = self.with_sources(bundle).parts(ref)
+        except UnknownNameError as error:
+            plugin = str(bundle.manifest.provenance.get("plugin") or "")
+            if not plugin or plugin in (each.name for each in self.registry.manager.plugins):
+                raise
+            raise MissingPluginError(
+                f"{bundle.manifest.name} needs the plugin {plugin}, which is not installed: {error.message}",
+                f"install it; {error.hint}",
+            ) from error
+        return Structure(parts, self.compressors(bundle))
 
     def compressors(self, bundle: Bundle) -> Mapping[str, Compressor]:
         """What took the steps of a bundle, by name: its plans are read and replayed with them.

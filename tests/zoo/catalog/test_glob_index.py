@@ -40,7 +40,8 @@ def test_many_names_are_searched_the_same(parts):
 @pytest.mark.parametrize(
     "pattern",
     ["net-017-s", "net-01*", "*-017-*", "*-xl", "net-*-xl", "[nv]*", "n?t-*[!s]", "*", "**", "", "?", "*n*e*t*-*s",
-     "*quantum*", "net", "[", "net-[0-", "[]]*", "[!]]*", "*-[z-a]*"],
+     "*quantum*", "net", "[", "*\n*", "*s\nnet*", "*-s\n", "net-[!\n]*", "*[\n-]s", "?\n",
+     "net-[0-", "[]]*", "[!]]*", "*-[z-a]*"],
 )  # fmt: skip
 def test_each_way_to_search(pattern):
     assert list(Names(MANY).matching(pattern)) == naive(MANY, pattern)

@@ -69,3 +69,9 @@ def test_a_time_limit_ends_an_episode_too():
 def test_what_cannot_be_played_is_refused(name, kind, message, refused):
     with refused(kind, message, hint="one such as CartPole-v1"):
         Environment(name)
+
+
+@pytest.mark.parametrize("name", ["hf://org/m", "no_such_module:Thing-v0", "json:Thing", ":", "a b", "\udcff"])
+def test_a_name_that_is_none_is_an_error_of_ours(name):
+    with pytest.raises((DataError, UnknownNameError), match="Gymnasium"):
+        Environment(name)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.processors.tokenizer_bounds import check_tokenizer
 
+PANIC = "PanicException"  # of pyo3, no ``Exception``: each library has one of its own
 SHOWN = 60  # characters of a text in an error
 
 
@@ -35,7 +40,7 @@ class TextEncoder:
         tokenizers = require("tokenizers", extra="text")
         self.file = files[spec.tokenizer]
         check_tokenizer(self.file)
-        with _explained(self.file):
+        with _explained(self.file), _QUIET:
             self.tokenizer: Any = tokenizers.Tokenizer.from_file(str(self.file))
             if spec.special:
                 self.tokenizer.add_special_tokens(list(spec.special))
@@ -44,6 +49,8 @@ class TextEncoder:
                 own = self.tokenizer.normalizer
                 self.tokenizer.normalizer = kinds.Sequence([kinds.Lowercase(), *([] if own is None else [own])])
             self.tokenizer.no_padding()
+            with suppress(Exception):  # of this text, and not of the tokenizer
+                self.tokenizer.encode("a")  # what panics at any text does here
         self.spec, self.pad = spec, spec.pad
         self._cut_long_texts()
 
@@ -123,12 +130,47 @@ class TextEncoder:
             raise DataError(f"the text {shown!r} has the token {word!r}, {why}", "leave it out of the text")
 
 
+class _Quiet:
+    """While it holds, what goes to stderr is kept, and shown afterwards unless a panic ended it.
+
+    A panic of Rust is written there before it is an error, past Python. One at a time, since the stream is the
+    process's; so for the moment when a tokenizer is read, not for each text.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self.kept = tempfile.TemporaryFile()
+        self.stream: int | None = None
+        with suppress(OSError):  # it is closed
+            sys.stderr.flush()
+            self.stream = os.dup(2)
+            os.dup2(self.kept.fileno(), 2)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            if self.stream is not None:
+                os.dup2(self.stream, 2)
+                os.close(self.stream)
+                self.kept.seek(0)
+                if kind is None or kind.__name__ != PANIC:
+                    os.write(2, self.kept.read())
+        finally:
+            self.kept.close()
+            self.lock.release()
+
+
+_QUIET = _Quiet()
+
+
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
     """Around the library: its Rust side raises Exception itself, and for what it did not foresee a panic."""
     try:
         yield
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and type(error).__name__ != PANIC:
             raise
         raise BundleError(f"{file} is not a tokenizer: {error}", "rebuild the bundle") from error

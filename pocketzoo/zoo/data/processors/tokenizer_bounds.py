@@ -6,6 +6,7 @@ to divide a text. What of a file leads there is looked at; the rest is the libra
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def check_tokenizer(path: Path) -> None:
             steps += 1
             growth *= _growth(step)
             _check_patterns(step, path)
+            _check_characters(step, path)
         TOKENIZER_STEPS.check(steps, f"the {stage} of {path.name}", "steps")
         TOKENIZER_GROWTH.check(growth, f"the {stage} of {path.name}", "characters for each of a text")
     model = table.get("model")
@@ -92,6 +94,22 @@ def _check_patterns(step: Mapping[str, Any], path: Path) -> None:
         TOKENIZER_REPEATS.check(
             degree(regex), f"the pattern {shown!r} of {path.name}", "repeats, in or after each other"
         )
+
+
+def _check_characters(step: Mapping[str, Any], path: Path) -> None:
+    """A table of characters begins with its size, for which the library takes memory, or ends the process."""
+    table = step.get("precompiled_charsmap")
+    if not isinstance(table, str):
+        return
+    try:
+        data = base64.b64decode(table, validate=True)
+        size = int.from_bytes(data[:4], "little")
+        wrong = len(data) < 4 or size > len(data) - 4 or size % 4 != 0
+    except ValueError:
+        wrong = True
+    if wrong:
+        what = "its table of characters (precompiled_charsmap) is damaged"
+        raise BundleError(f"{path} is not a tokenizer: {what}", "rebuild the bundle")
 
 
 @dataclass(slots=True)

@@ -111,6 +111,37 @@ def test_anything_else_is_an_error_of_ours(text, tmp_path):
     assert isinstance(error.value, BundleError)
 
 
+@pytest.mark.parametrize("table", ["AAAA", "/////w==", "", "no base64", "AwAAAAAAAAA="])
+def test_a_table_of_characters_that_is_larger_than_it_is_ends_no_process(table, tmp_path, refused):
+    path = tmp_path / "tokenizer.json"
+    step = {"type": "Precompiled", "precompiled_charsmap": table}
+    path.write_text(json.dumps({"normalizer": {"type": "Sequence", "normalizers": [step]}, "model": VOCABULARY}))
+    with refused(BundleError, "precompiled_charsmap", hint="rebuild"):
+        check_tokenizer(path)
+
+
+PANICS = {
+    "merges": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"], "unk_token": "x"}},
+    "template": {
+        "model": VOCABULARY,
+        "post_processor": {
+            "type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "X", "type_id": 0}}], "pair": [],
+            "special_tokens": {},
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PANICS)
+def test_a_panic_of_the_library_is_an_error_of_ours_and_nothing_else_is_said(kind, tmp_path, refused, capfd):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "added_tokens": [], **PANICS[kind]}))
+    spec = TextSpec(vocabulary=2, pad=1, max_length=16)
+    with refused(BundleError, "is not a tokenizer"):
+        TextEncoder(spec, {spec.tokenizer: path}).masked(["a b"])
+    assert capfd.readouterr().err == ""
+
+
 def test_deep_nesting_is_refused(tmp_path, refused):
     path = tmp_path / "tokenizer.json"
     path.write_text('{"normalizer":' + '{"a":' * 5000 + "1" + "}" * 5001)
