@@ -32,6 +32,7 @@ from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.findings import examine
+from pocketzoo.zoo.data.processors.open_processor import processor_entries
 from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.heads import channels, plain_options
 from pocketzoo.zoo.models.provenance import provenance
@@ -121,7 +122,9 @@ def fit(
                 "remove the unreadable images first",
             )
         work: Path | None = None
-        sources = plugin_sources(resolver.registry, asked.entry, resolver.entry("head", ref.head))
+        known = resolver.registry
+        reads = [*processor_entries(parts.backbone.input, known), *task.task.entries(known)]
+        sources = plugin_sources(known, asked.entry, resolver.entry("head", ref.head), *reads)
         if world.first:
             key = _key(ref, config, digest, dataset.seed, model, skip_bad, [*sources, parts.backbone, parts.head])
             findings = examine(task.read, parts.processor, progress, whole=windowed)

@@ -21,6 +21,7 @@ from pocketzoo.train.transfer_learning import Transfer
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.processors.open_processor import processor_entries
 from pocketzoo.zoo.models.resolver import Resolver
 
 LOW, HIGH = 1e-6, 10.0  # the rates it starts and ends with
@@ -84,6 +85,7 @@ def find_rate(
     resolver = Resolver.of(registry)
     asked = asked_for(backbone, head, head_options, backbone_options, cut, input_size, resolver)
     task = task_of(asked, data, config, resolver, None, progress)
+    reads = processor_entries(task.parts.backbone.input, resolver.registry)
     with joined() as world:
         run = Transfer(
             task.model,
@@ -94,7 +96,7 @@ def find_rate(
             task.ref.outputs,
             task.config,
             digest=task.dataset.digest(),
-            code=[*plugin_sources(resolver.registry, asked.entry), task.parts.backbone],
+            code=[*plugin_sources(resolver.registry, asked.entry, *reads), task.parts.backbone],
             world=world,
             progress=world.heard(progress),
         )

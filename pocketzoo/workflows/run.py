@@ -147,11 +147,11 @@ def _content_of(backbone: str, resolver: Resolver, progress: Progress) -> Path |
 
 
 def _sources(recipe: RunRecipe, registry: Registry) -> list[str]:
-    """The code of the plugins whose names a recipe says; of a model of the Hub, of all that load such."""
+    """The code of the plugins whose names a recipe says, and of all that read samples, decode, or load from the Hub."""
     said = set(_texts(to_plain(recipe)))
     named = [entry for kind in KINDS for name, entry in registry.entries(kind).items() if name in said]
-    loaders = registry.entries("loader").values() if recipe.backbone.startswith("hf:") else ()
-    return plugin_sources(registry, *named, *loaders)
+    unnamed = ["processor", "task", "decoder", *["loader"] * recipe.backbone.startswith("hf:")]  # the models say which
+    return plugin_sources(registry, *named, *(each for kind in unnamed for each in registry.entries(kind).values()))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -251,6 +251,16 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(key_of, few, reg
     assert keys["nothing"] == key_of() == key_of(force=True, log=tmp_path / "log", progress=Told())
 
 
+def test_the_code_of_all_that_takes_part_is_in_the_key(key_of, monkeypatch):
+    """Not of the network alone: who reads the samples, who decodes, and who says what is learned."""
+    asked = []
+    monkeypatch.setattr("pocketzoo.train.fit.plugin_sources", lambda registry, *entries: asked.extend(entries) or [])
+    key_of()
+    found = {(entry.kind, entry.name) for entry in asked}
+    assert found >= {("backbone", "tinynet"), ("processor", "image")}
+    assert {kind for kind, _ in found} == {"backbone", "head", "processor", "task", "decoder"}
+
+
 SETTINGS = {  # other values of those that have no number of their own
     "optimizer": "sgd", "schedule": "constant", "clip": 1.0, "patience": 3, "unfreeze": "all", "augment": "flip",
     "mix": "mixup:0.2", "precision": "bfloat16", "balanced": True, "missing": "mean",

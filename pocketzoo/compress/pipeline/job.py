@@ -31,7 +31,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.data.processors.open_processor import processor_entries, processor_of
 from pocketzoo.zoo.data.read_once import Inputs
 from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
@@ -220,8 +220,6 @@ def prepare(
         registry=known,
         progress=progress,
     )
-    if rows is not None and rows.names:
-        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {rows.listed()[0]}")
     processor = processor_of(source, known)
     facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
@@ -248,20 +246,27 @@ def prepare(
         task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if modules else None,
-        sources=_sources(resolver, source if modules else None, pairs, settings.targets),
+        sources=_sources(resolver, source, modules, pairs, task, settings.targets),
         lacks_graphs=lacks,
         progress=progress,
     )
 
 
 def _sources(
-    resolver: Resolver, source: Bundle | None, pairs: Sequence[tuple[Compressor, Any]], targets: Sequence[str]
+    resolver: Resolver,
+    source: Bundle,
+    modules: bool,
+    pairs: Sequence[tuple[Compressor, Any]],
+    task: ModelTask | None,
+    targets: Sequence[str],
 ) -> list[str]:
-    """The code that a run hangs on, as far as plugins bring it; that of ``source`` where its module is built."""
+    """The code that a run hangs on, as far as plugins bring it; that of the source's modules where they are built."""
     known = resolver.registry
     entries = [known.entry("compressor", compressor.name) for compressor, _ in pairs]
     entries += [known.entry("target", name) for name in targets]
-    if source is not None:
+    entries += processor_entries(source.manifest.processor, known)
+    entries += [] if task is None else task.entries(known)
+    if modules:
         named, model = resolver.with_sources(source), source.manifest.model
         entries += [named.entry("backbone", model.backbone), named.entry("head", model.head)]
     return plugin_sources(known, *entries)

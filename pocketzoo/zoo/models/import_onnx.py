@@ -25,6 +25,7 @@ from pocketzoo.zoo.backends.onnxruntime.batched_graph import batched_graph, load
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
+from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.prepared import prepared
 from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
@@ -106,10 +107,9 @@ def open_graph(
     tokenizer = metadata.tokenizer or path.parent / "tokenizer.json"
     known = tokenizer if tokenizer.is_file() else None
     registry = default_registry()
-    processors = {name: entry.plugin for name, entry in registry.entries("processor").items()}  # which are asked
-    key = cache_key(
-        "graph", file=path, metadata=replace(metadata, tokenizer=known), states=states, processors=processors
-    )
+    asked_of = registry.entries("processor").values()  # each says what it would make of such inputs
+    sources = plugin_sources(registry, *asked_of)
+    key = cache_key("graph", file=path, metadata=replace(metadata, tokenizer=known), states=states, sources=sources)
     place, bundle = prepared(path.stem, key)
     if bundle is not None:
         return bundle

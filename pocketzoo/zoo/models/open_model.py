@@ -16,6 +16,7 @@ from pocketzoo.zoo.bundles.prepared import prepared
 from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec
+from pocketzoo.zoo.data.processors.open_processor import processor_entries
 from pocketzoo.zoo.models.heads import channels
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
@@ -67,7 +68,8 @@ def _materialize(entry: Entry, resolver: Resolver, progress: Progress) -> Bundle
     labels = head.labels() if head.labels else ()
     answers = answer_facts(head, spec.input, resolver.registry)
     short = spec.name.removeprefix("hf://").split("@")[0].replace("/", "--")
-    sources = plugin_sources(resolver.registry, entry, head_entry)
+    reads = processor_entries(spec.input, resolver.registry)
+    sources = plugin_sources(resolver.registry, entry, head_entry, *reads)
     key = cache_key("prepared model", backbone=spec, head=head, labels=labels, answers=answers, sources=sources)
     path, bundle = prepared(short, key)
     if bundle is not None:

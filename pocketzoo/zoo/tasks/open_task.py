@@ -20,7 +20,7 @@ from pocketzoo.zoo.catalog.head_task import (
     head_decoder,
     head_task,
 )
-from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import HeadSpec
 from pocketzoo.zoo.catalog.task import Answers, Estimate, MetricSpec, ModelFacts, Task, TaskSpec
 from pocketzoo.zoo.data.target_kinds import of_kind
@@ -88,6 +88,10 @@ class ModelTask:
     def metric(self) -> MetricSpec:
         """What the model is judged by."""
         return self.task.metric
+
+    def entries(self, registry: Registry) -> list[Entry]:
+        """What declares it, and its decoder: their code is part of what is learned and measured."""
+        return [registry.entry("task", self.spec.name), registry.entry("decoder", self.decoder.name)]
 
     def answers(self, outputs: Arrays, inputs: Arrays) -> Answers:
         """The answers to a batch.

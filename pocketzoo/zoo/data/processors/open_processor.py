@@ -14,7 +14,7 @@ from pocketzoo.core.untrusted.limits import INPUT_VALUES
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
-from pocketzoo.zoo.catalog.registry import Registry, default_registry
+from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
 
 
 def processor_of(bundle: Bundle, registry: Registry | None = None) -> Processor:
@@ -115,6 +115,13 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
     values = sum(abs(math.prod(shape)) for shape in shapes)
     INPUT_VALUES.check(values, f"the processor {spec.name!r}", "values to make of one sample")
     return processor
+
+
+def processor_entries(config: Any, registry: Registry) -> list[Entry]:
+    """What declares the processor of a config, and those of its parts: their code is part of what it answers."""
+    spec, read = spec_and_config(config, registry)
+    parts = getattr(read, spec.parts).values() if spec.parts else ()
+    return [registry.entry("processor", spec.name), *(e for part in parts for e in processor_entries(part, registry))]
 
 
 def needed_files(config: Any, registry: Registry) -> tuple[str, ...]:

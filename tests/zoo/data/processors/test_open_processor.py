@@ -22,7 +22,7 @@ from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.catalog.described import Described
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.processor import ProcessorSpec
-from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, TableSpec
+from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.processors.open_processor import (
@@ -30,6 +30,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     needed_files,
     open_config,
     open_described,
+    processor_entries,
     resized_config,
     suffixes,
 )
@@ -167,3 +168,12 @@ def test_an_image_is_not_resized_to_what_no_memory_holds(refused):
     processor = open_config(replace(IMAGE, resize=10**6))
     with refused(TooLargeError, "resized as the model's config asks", hint="POCKETZOO_MAX_PIXELS"):
         processor([np.zeros((8, 8), np.uint8)])
+
+
+def test_a_processor_is_declared_by_all_that_declare_its_parts(registry):
+    """As its config, and as a bundle keeps it."""
+    config = MappingSpec(fields={"photo": IMAGE, "text": TEXT})
+    for given in (config, describe_config(config, registry)):
+        assert [(e.kind, e.name) for e in processor_entries(given, registry)] == [
+            ("processor", "mapping"), ("processor", "image"), ("processor", "text"),
+        ]  # fmt: skip
