@@ -124,7 +124,9 @@ def _transformers(place: Path, stock: Stock, chance: random.Random):
                 repository = place / "case" / "repository"
                 campaign_cases.shutil.copytree(stock.repositories[family], repository)
                 (repository / "config.json").write_text(json.dumps({**config, name: value}))
-                yield Case("transformers", f"{name}={value}", ("pull", "hf://org/evil"), {"org/evil": repository})
+                yield Case(
+                    "transformers", f"{family} {name}={value}", ("pull", "hf://org/evil"), {"org/evil": repository}
+                )
 
 
 def _timm(place: Path, stock: Stock, chance: random.Random):
