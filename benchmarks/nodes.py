@@ -1,12 +1,14 @@
 """What the nodes of a graph cost: each command on generated graphs of several shapes, of more and more nodes.
 
-Usage: python benchmarks/nodes.py [--small] [--shapes residual,...]. Every command is a process of its own. Writes
-benchmarks/results/nodes.json; page.py makes a part of docs/scaling.md of it.
+Usage: python benchmarks/nodes.py [--small] [--shapes residual,...] [--counts 1000,...]. Every command is a process of
+its own. Adds to benchmarks/results/nodes.json what it measured, in place of what was there for the same graphs; page.py
+makes a part of docs/scaling.md of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -15,13 +17,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+from big_graphs import SHAPES
+from record import ROOT, write
+
+COUNTS, FEW = (1000, 10_000, 30_000), (300, 600)
+SAMPLES = 32  # that int8 is calibrated on
+RESULT = ROOT / "benchmarks" / "results" / "nodes.json"
+MAKE = """
+import sys
+from pathlib import Path
 import numpy as np
 import onnx
 from big_graphs import SHAPES
-from record import write
-
-COUNTS, FEW = (1000, 10_000, 30_000), (300, 1000)
-SAMPLES = 32
+shape, count, folder, samples = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+model = SHAPES[shape](count)
+onnx.save(model, folder / "big.onnx")
+dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
+np.savez(folder / "x.npz", x=np.random.default_rng(0).normal(size=(samples, *dims)).astype(np.float32))
+"""
 IMPORT = """
 import sys
 from pathlib import Path
@@ -39,7 +52,7 @@ COMMANDS = {
     "export": ["export", "{bundle}", "-o", "{folder}/plain.onnx"],
     "export --precision fp16": ["export", "{bundle}", "--to", "onnx", "--target", "tensorrt-rtx", "--precision", "fp16",
                                 "-o", "{folder}/half.onnx"],
-    "check": ["check", "{bundle}", "--json"],
+    "check": ["check", "{bundle}", "--target", "cpu", "--json"],
     "bench": ["bench", "{bundle}", "--json"],
 }  # fmt: skip
 
@@ -64,12 +77,8 @@ def measure(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
 
 def commands(shape: str, count: int, folder: Path) -> dict[str, Any]:
     """Every command on one graph."""
-    model = SHAPES[shape](count)
-    onnx.save(model, folder / "big.onnx")
-    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
-    x = np.random.default_rng(0).normal(size=(SAMPLES, *dims)).astype(np.float32)
-    np.savez(folder / "x.npz", x=x)
-    del model
+    given = [shape, str(count), str(folder), str(SAMPLES)]
+    subprocess.run([sys.executable, "-c", MAKE, *given], check=True, cwd=Path(__file__).parent)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "POCKETZOO_HOME": str(folder / "home")}
     bundle = folder / "bundle"
     done = {"import": measure([sys.executable, "-c", IMPORT, str(folder / "big.onnx"), str(bundle)], environment)}
@@ -86,12 +95,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="few and small points")
     parser.add_argument("--shapes", default=",".join(SHAPES), help="of the graphs")
-    parser.add_argument("--counts", help=argparse.SUPPRESS)
+    parser.add_argument("--counts", help="of their nodes, instead of the usual ones")
     options = parser.parse_args()
     counts = FEW if options.small else COUNTS
     if options.counts:
         counts = tuple(map(int, options.counts.split(",")))
-    started, rows = time.perf_counter(), []
+    rows: list[dict[str, Any]] = []
     for shape in options.shapes.split(","):
         for count in counts:
             with tempfile.TemporaryDirectory() as folder:
@@ -99,8 +108,11 @@ def main() -> None:
             print(f"{shape:12} {count:6} import", row["commands"]["import"], flush=True)
             rows.append(row)
     what = {shape: (make.__doc__ or "").strip() for shape, make in SHAPES.items()}
-    result = {"small": options.small, "seconds": round(time.perf_counter() - started, 1), "shapes": what, "rows": rows}
-    write("nodes", result)
+    before = json.loads(RESULT.read_text("utf8"))["rows"] if RESULT.exists() else []
+    new = {(row["shape"], row["count"]) for row in rows}
+    rows += [row for row in before if (row["shape"], row["count"]) not in new]
+    rows.sort(key=lambda row: (list(SHAPES).index(row["shape"]), row["count"]))
+    write("nodes", {"samples": SAMPLES, "shapes": what, "rows": rows})
 
 
 if __name__ == "__main__":

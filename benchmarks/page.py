@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_roofline import render as render_gpu
 from page_campaign import render as render_campaign
+from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
 from page_scaling import render as render_scaling
@@ -392,8 +393,10 @@ def _machine(machine: dict[str, Any]) -> str:
 
 def scaling() -> str:
     """docs/scaling.md."""
-    result = json.loads((RESULTS / "scaling.json").read_text("utf8"))
-    return render_scaling(result) + _machine(result["machine"])
+    result, nodes = (json.loads((RESULTS / f"{name}.json").read_text("utf8")) for name in ("scaling", "nodes"))
+    return "\n".join(
+        (render_scaling(result) + _machine(result["machine"]), render_nodes(nodes) + _machine(nodes["machine"]))
+    )
 
 
 def campaign() -> str:

@@ -12,6 +12,7 @@ a signal, a bundle that does not verify, a temporary that is left, more than ``S
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import resource
@@ -36,6 +37,7 @@ from campaign import ROOT, Shard
 SLOWEST, MEMORY = 60.0, 6 << 30  # seconds and bytes of one command
 WHILE = 5.0  # seconds until a command is interrupted
 NOBODY = 65534
+LEAST = 3  # trials of a shard, however short
 HEAVY = (
     "torch", "torch.nn.functional", "onnx", "onnx.checker", "onnxruntime", "PIL.Image", "safetensors.torch",
     "tokenizers", "rich.progress", "filelock", "onnx.reference", "torch.onnx", "encodings.idna", "ipaddress",
@@ -309,10 +311,10 @@ class Chaos:
         self.judge("interrupted", place, [trial])
 
     def little(self) -> None:
-        """Few descriptors, little memory, small files."""
+        """Few descriptors, little memory, small files. With less memory than this torch itself ends processes."""
         place, chance = self.copy(), self.chance
         which = chance.choice((resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_FSIZE))
-        more = {resource.RLIMIT_NOFILE: chance.randrange(12), resource.RLIMIT_AS: chance.randrange(400) << 20,
+        more = {resource.RLIMIT_NOFILE: chance.randrange(12), resource.RLIMIT_AS: chance.randrange(256, 1024) << 20,
                 resource.RLIMIT_FSIZE: chance.choice((1 << 12, 1 << 14, 1 << 16))}[which]  # fmt: skip
         self.judge("little", place, [Trial(campaign_words.meant(chance), {which: more})])
 
@@ -372,7 +374,9 @@ class Chaos:
             (self.crowd, 1), (self.variables, 1),
         ]  # fmt: skip
         bag = [kind for kind, weight in kinds for _ in range(weight)]
-        while time.monotonic() < until:
+        for number in itertools.count():
+            if number >= LEAST and time.monotonic() > until:
+                return
             self.chance.choice(bag)()
 
 

@@ -136,7 +136,8 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
-            *([["skipped", _skipped(scores)]] if scores["skipped"] else []),
+            *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
+            *[["", name] for name in _shown(scores.get("skipped_samples", []))],
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
@@ -145,10 +146,9 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
     )
 
 
-def _skipped(scores: dict[str, Any]) -> str:
-    """How many samples, and the first of them by name."""
-    names = scores["skipped_samples"]
-    return f"{len(names)}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
+def _shown(names: Sequence[str]) -> list[str]:
+    """The first of the names."""
+    return [*names[:SHOWN], "..."] if len(names) > SHOWN else list(names)
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:
@@ -298,7 +298,7 @@ def _opened_graph(
 ) -> str:
     """The bundle of a .onnx file, whose input is described by the options."""
     from pocketzoo.core.reading.documents import MalformedError, read_bytes
-    from pocketzoo.zoo.data.processors.encoded_text import text_of
+    from pocketzoo.zoo.data.processors.encoded_text import lines_of
     from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
 
     path = Path(model.removeprefix("file:"))
@@ -313,13 +313,15 @@ def _opened_graph(
         except ValueError as error:
             raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
 
-    try:
-        read = text_of(read_bytes(labels), str(labels)) if labels else ""
-    except MalformedError as error:
-        raise DataError(
-            f"cannot read the labels in {labels}: {error}", "give a text with one label per line"
-        ) from error
-    classes = tuple(line.strip() for line in read.splitlines() if line.strip())
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        try:
+            read = lines_of(read_bytes(labels), str(labels))
+        except MalformedError as error:
+            raise DataError(f"cannot read the labels in {labels}: {error}", "give one label per line") from error
+        for number, what in read.bad.items():
+            raise DataError(f"cannot read the labels in {labels}: line {number} {what}", "give one label per line")
+        classes = tuple(label for _, label in read.texts())
     metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
     pairs = [state.partition("=") for state in states]
     if bad := next(

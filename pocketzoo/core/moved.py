@@ -210,7 +210,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.snapshot": "train.snapshot",
     "zoo.sources": "zoo.data.load_data",
     "zoo.store": ("zoo.hub.stored_files", "zoo.hub.locked_files", "zoo.hub.store_layout", "zoo.hub.store"),
-    "zoo.tables": ("zoo.data.tables", "zoo.data.table_files"),
+    "zoo.tables": ("zoo.data.tables", "zoo.data.table_files", "zoo.data.target_kinds"),
     "zoo.text": "zoo.data.processors.text_encoder",
     "zoo.timing": "zoo.backends.timing",
     "zoo.torch_runner": "zoo.backends.torch.runner",

@@ -364,7 +364,7 @@ def theirs(fitted, tmp_path):
 
 def test_compress_takes_an_onnx_file(run, theirs, few, tmp_path):
     labels = tmp_path / "labels.txt"
-    labels.write_text("\n".join(map(str, range(10))))
+    labels.write_text("\ufeff" + "\r".join(map(str, range(10))) + "\r\n", "utf8", newline="")
     result = run("compress", theirs, "--int8", "--data", few, "-o", tmp_path / "out", "--mean", "0.5", "--std", "0.5",
                  "--labels", labels, "--keep-slower", "--json")  # fmt: skip
     assert result.exit_code == 0, result.stderr

@@ -47,7 +47,7 @@ HARM = {
     "connect": ("__import__('socket').socket().connect(('192.0.2.1', 9))", "socket.connect"),
     "look up": ("__import__('socket').getaddrinfo('example.com', 80)", "socket.getaddrinfo"),
     "exception": ("1 / 0", "traceback: ZeroDivisionError"),
-    "signal": ("__import__('os').kill(__import__('os').getpid(), 11)", "ended with -11"),
+    "signal": ("__import__('os').kill(__import__('os').getpid(), 9)", "ended with -9"),
     "code": ("open({canary!r}, 'w')", "its code ran"),
     "escape": ("print('\\x1b[2J')", "a control character"),
     "exit": ("__import__('os')._exit(1)", "without two lines"),
@@ -124,7 +124,9 @@ def _transformers(place: Path, stock: Stock, chance: random.Random):
                 repository = place / "case" / "repository"
                 campaign_cases.shutil.copytree(stock.repositories[family], repository)
                 (repository / "config.json").write_text(json.dumps({**config, name: value}))
-                yield Case("transformers", f"{name}={value}", ("pull", "hf://org/evil"), {"org/evil": repository})
+                yield Case(
+                    "transformers", f"{family} {name}={value}", ("pull", "hf://org/evil"), {"org/evil": repository}
+                )
 
 
 def _timm(place: Path, stock: Stock, chance: random.Random):

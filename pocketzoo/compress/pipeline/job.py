@@ -220,8 +220,6 @@ def prepare(
         registry=known,
         progress=progress,
     )
-    if rows is not None and rows.names:
-        progress.say(f"skipped {len(rows.names)} unreadable rows, the first is {rows.listed()[0]}")
     processor = processor_of(source, known)
     facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)

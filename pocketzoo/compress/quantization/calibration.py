@@ -160,6 +160,19 @@ def activations(
     yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=not as_written)
 
 
+def activations_in_parts(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Arrays], *, as_written: bool = False
+) -> Iterator[dict[str, Array]]:
+    """As ``activations``, but some of the tensors for all samples, then others, where not all fit at once."""
+    feeds = one_by_one(model, samples)
+    if (first_feed := next(feeds, None)) is None:
+        return
+    feeds = chain([first_feed], feeds)
+    for part in parts(model, tensors, first_feed):
+        yield from _values(model, part, feeds, as_written=as_written, finite=not as_written)
+        feeds = one_by_one(model, samples)
+
+
 def _values(
     model: onnx.ModelProto,
     tensors: Sequence[str],

@@ -24,7 +24,7 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.calibration import activations, observe, one_by_one
+from pocketzoo.compress.quantization.calibration import activations, activations_in_parts, observe, one_by_one
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Int8Writer, Integers
@@ -114,7 +114,7 @@ def _divisors(
     if not tensors:
         return {}
     seen = smooth.ChannelStatistics()
-    for values in activations(model, tensors, samples):
+    for values in activations_in_parts(model, tensors, samples):
         for name, value in values.items():
             seen.add(name, value)
     return smooth.plan(model, weights, seen.channels())

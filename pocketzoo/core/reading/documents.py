@@ -10,6 +10,7 @@ import json
 import os
 import re
 import select
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ else:
 DEEPEST = 100  # lists and tables within one another
 MOST_DIGITS = 308  # of a whole number, which a float then still holds
 LARGEST = 1 << 27  # bytes of a file that is read as a whole, 128 MiB: in Python's objects it takes up to 20 times that
+PATIENCE = 2.5  # seconds, twice, in which somebody has to begin to write to a pipe
 LARGEST_TOML = 1 << 24  # bytes; 16 MiB are 100,000 files in a zoo.lock
 
 _LONG = re.compile(rf"[0-9][0-9_]{{{MOST_DIGITS}}}")  # "_" as TOML may have it
@@ -84,18 +86,29 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, most: int = LARGEST) -> bytes:
-    """All of a file, or of a pipe until its writers are done; one that nobody writes to is empty.
+    """All of a file, or of a pipe until its writers are done.
 
     Raises:
-        MalformedError: it has more than ``most`` bytes.
+        MalformedError: it has more than ``most`` bytes, or is a pipe that nobody opens to write for ``PATIENCE``.
         OSError: it cannot be read.
     """
-    data = bytearray()
+    data, waited = bytearray(), 0
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe is opened when its writer comes
     with open(handle, "rb", buffering=0) as file:
-        while (chunk := file.read(1 << 20)) != b"":  # at once, memory for all that may come is taken
+        is_pipe = stat.S_ISFIFO(os.fstat(handle).st_mode)
+        while (chunk := file.read(1 << 20)) != b"" or (is_pipe and not data):  # at once takes memory for all of it
             if chunk is None:  # of a pipe whose writer has nothing yet
                 select.select([file], [], [])
+                continue
+            if chunk == b"":  # nobody has it open for writing: now, or any more
+                waiting = select.poll()
+                waiting.register(file, select.POLLIN)
+                came = waiting.poll(PATIENCE * 1000)
+                if any(events & select.POLLHUP and not events & select.POLLIN for _, events in came):
+                    break
+                if not came and waited:
+                    raise MalformedError("it is a pipe that nobody writes to")
+                waited += not came
                 continue
             data += chunk
             if len(data) > most:

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, UnsafeFileError, message_of
-from pocketzoo.core.files import disk_errors, put_folder, reading_errors, replacing_folder, sha256
+from pocketzoo.core.errors import BundleError, PocketzooError, RecipeError, StorageError, UnsafeFileError, message_of
+from pocketzoo.core.files import TEMPORARY, disk_errors, put_folder, reading_errors, replacing_folder, sha256
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.documents import read_json
@@ -23,7 +23,7 @@ from pocketzoo.core.renamed import warn_renamed
 from pocketzoo.core.typed import to_plain
 from pocketzoo.core.version import __version__
 from pocketzoo.zoo.bundles.bundle_lock import changing, check_unsigned, check_writable
-from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, FileEntry, Manifest, read_manifest
+from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, SIGNATURE, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.work_folder import check_place, collect_leftovers, note_delivery
 from pocketzoo.zoo.graphs.safety import check_graph
@@ -256,6 +256,7 @@ def updating(
             _copy(current, draft)
             yield draft
             _seal(draft)
+            _keep_unlisted(place, folder, current.manifest)
         draft.path = place
 
 
@@ -269,6 +270,22 @@ def _copy(bundle: Bundle, draft: Draft) -> None:
             raise _changed(bundle)
         draft.kinds[name] = entry
     draft.manifest = bundle.manifest
+
+
+def _keep_unlisted(path: Path, folder: Path, manifest: Manifest) -> None:
+    """Copy what lies in a bundle's folder and is not of it, such as notes or a .git, to the folder that replaces it."""
+    own = (*manifest.files, MANIFEST, SIGNATURE)
+    for each in sorted(path.iterdir()):
+        place = folder / each.name
+        if each.name in own or each.name.endswith(TEMPORARY) or os.path.lexists(place):
+            continue
+        try:
+            if each.is_dir() and not each.is_symlink():
+                shutil.copytree(each, place, symlinks=True)
+            elif each.is_symlink() or each.is_file():  # a pipe would be waited for
+                shutil.copy2(each, place, follow_symlinks=False)
+        except shutil.Error as error:  # of each file in the folder
+            raise StorageError(f"cannot copy {each}: {error.args[0][0][2]}", "move it out of the bundle") from error
 
 
 def _current(bundle: Bundle) -> Bundle:

@@ -125,7 +125,7 @@ def _input(manifest: Manifest) -> str:
     if spec is None or spec.parts:
         return f"by the processor {_code(manifest.processor.name)}"
     tensors = spec.open(config, {}).inputs
-    said = ", ".join(f"{_text(t.name)} {_text(' x '.join(map(str, t.shape)))} {t.dtype}" for t in tensors)
+    said = ", ".join(f"{_text(t.name)} {_text(' x '.join(map(str, t.shape)))} {_text(t.dtype)}" for t in tensors)
     return f"{said}, by the processor {_code(spec.name)}"
 
 

@@ -23,7 +23,8 @@ from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
 from pocketzoo.zoo.data.saved_datasets import check_inside, stored_file
 from pocketzoo.zoo.data.table_files import FIX
-from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, classes, label_columns, targets_of
+from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, label_columns
+from pocketzoo.zoo.data.target_kinds import classes, targets_of
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
 EXTRA = "datasets"

@@ -85,6 +85,8 @@ def load_data(
     if skipped is not None:
         skipped.names.update(dataset.skipped)
         dataset = replace(dataset, skipped=tuple(skipped.listed()))
+        if dataset.skipped and not isinstance(reference, Dataset):
+            progress.say(f"skipped {len(dataset.skipped)} that cannot be read, the first is {dataset.skipped[0]}")
     for sentence in _other_columns(dataset, fitted or NO_COLUMNS):
         progress.say(sentence)
     dataset = of_kind(dataset, targets)

@@ -18,7 +18,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
-from pocketzoo.zoo.data.processors.table_cells import cell
+from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 from pocketzoo.zoo.data.table_files import FIX
 from pocketzoo.zoo.data.target_kinds import read_targets
 
@@ -114,7 +114,7 @@ def _read_y(path: Path, y: npt.NDArray[Any], kind: TargetKind) -> tuple[npt.NDAr
             bad.setdefault(row, f"has no label: {y[row].item()!r}")
     if y.ndim == 1 and y.dtype.kind == "U" and kind == "numbers":
         for row, text in enumerate(y.tolist()):
-            if not _is_number(text):
+            if not is_number(text) or math.isnan(cell(text)):
                 bad.setdefault(row, f"has no number in y: {text!r:.60}")
         if bad and len(bad) == len(y):  # labels, and no numbers that are written wrongly
             return y, {}
@@ -126,13 +126,6 @@ def _lacking(y: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if y.dtype.kind == "U":
         return np.isin(np.char.lower(y), ["", "nan"])
     return np.isnan(y) if y.dtype.kind == "f" else np.zeros(len(y), bool)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(cell(text))
-    except ValueError:
-        return False
 
 
 def _check_sizes(path: Path, archive: ZipFile) -> None:

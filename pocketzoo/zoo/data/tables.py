@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import Dataset, Split, Targets
+from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
-from pocketzoo.zoo.data.processors.table_cells import cell
+from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 from pocketzoo.zoo.data.table_files import FIX, Reading, Row, rows_of
-from pocketzoo.zoo.data.target_kinds import SEPARATOR, flag, read_targets, tags_of
+from pocketzoo.zoo.data.target_kinds import classes, tags_of, targets_of
 
 COMMA = re.compile(r"[-+]?\d+,\d+")  # a number as much of Europe writes it
 SNIFFED = 100  # rows that tell whether a column has numbers
@@ -142,7 +142,7 @@ def choose(
         _check_numbers(name, names, inputs, rows, usual[0], places[0] if places else "row 1")
     # A table whose labels are no numbers at all is one of classes, which is said of all of it.
     kind: TargetKind = targets
-    if targets == "numbers" and not any(_is_number(row.get(column)) for row in rows for column in label):
+    if targets == "numbers" and not any(is_number(row.get(column)) for row in rows for column in label):
         kind = "classes"
     samples, values, read_places = list[list[Any]](), list[Any](), list[str]()
     for i, row in enumerate(rows):
@@ -178,55 +178,6 @@ def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classe
     splits = divided(Split(table.samples, known, places), seed)
     read = DataColumns(text=table.text, labels=table.labels)
     return Dataset(name, labels, splits, seed, table.columns, read, table.header)
-
-
-def classes(
-    name: str,
-    targets: Sequence[Any] | None,
-    kind: TargetKind = "classes",
-    columns: Sequence[str] = (),
-    places: Sequence[str] = (),
-) -> tuple[tuple[str, ...], Targets | None]:
-    """Labels and targets of a kind, of what stands in a table's label ``columns``; no labels where there are none.
-
-    ``places`` are those of the rows, for errors.
-
-    Raises:
-        DataError: the targets are not of that kind.
-    """
-    if targets is None:
-        return (), None
-    if kind == "classes" and len(columns) < 2:
-        called = _as_labels(name, targets, places)
-        labels = sorted(set(called))
-        number = {label: i for i, label in enumerate(labels)}
-        return tuple(labels), np.array([number[label] for label in called], np.int64)
-    if kind == "tags" and len(columns) < 2:
-        cells = np.empty(len(targets), object)  # a list each, of different lengths
-        for i, target in enumerate(targets):
-            cells[i] = target
-        return read_targets(kind, name, cells, len(targets))
-    try:
-        together = np.array(targets)
-    except (ValueError, OverflowError) as error:  # lists of different lengths
-        odd = next((i for i, target in enumerate(targets) if np.shape(target) != np.shape(targets[0])), 0)
-        place = places[odd] if places else f"row {odd + 1} of {name}"
-        raise DataError(
-            f"{place} has other targets than the first: {targets[odd]!r:.60}", "give each as many"
-        ) from error
-    return read_targets(kind, name, together, len(targets), columns)
-
-
-def _as_labels(name: str, targets: Sequence[Any], places: Sequence[str]) -> list[str]:
-    """Whatever stands there as the names of classes; numbers that are equal have one, however they are written."""
-    flags = [isinstance(target, bool | np.bool_) for target in targets]
-    if any(flags) and not all(flags):
-        few = flags.index(sum(flags) * 2 <= len(flags))  # the first that is not as most are
-        place = places[few] if places else f"row {few + 1} of {name}"
-        others = "no true or false, as others are" if not flags[few] else "true or false, and others are not"
-        raise DataError(f"{place} has the label {targets[few]!r:.60}, {others}", "write each label in one way")
-    whole = any(isinstance(target, int | np.integer) for target in targets) and not any(flags)
-    return [str(int(t)) if whole and isinstance(t, float) and t.is_integer() else str(t) for t in targets]
 
 
 def find_column(
@@ -305,17 +256,9 @@ def _number(value: Any, column: str) -> float:
 
 def _number_or_nothing(value: Any, column: str) -> float:
     """NaN where there is none."""
-    if not _is_number(value):
+    if not is_number(value):
         raise ValueError(f"has no number in {column}: {value!r}")
     return cell(value)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is one, or says that there is none."""
-    try:
-        return not math.isinf(cell(value))
-    except ValueError:
-        return False
 
 
 def _check_numbers(
@@ -340,52 +283,16 @@ def _check_numbers(
 
 def _has_numbers(rows: Sequence[Row], column: str) -> bool:
     """Whether half of its cells or more are numbers, so that the others are wrong."""
-    return 2 * sum(_is_number(row.get(column)) for row in rows) >= len(rows)
+    return 2 * sum(is_number(row.get(column)) for row in rows) >= len(rows)
 
 
 def _fix(row: Row, inputs: Sequence[str], text: str | None) -> str:
     """What to do about a row that cannot be read."""
     numbers = () if text is not None else [row.get(column) for column in inputs]
-    lacks = any(_is_number(value) and math.isnan(cell(value)) for value in numbers)
+    lacks = any(is_number(value) and math.isnan(cell(value)) for value in numbers)
     comma = any(isinstance(value, str) and COMMA.fullmatch(value.strip()) for value in numbers)
     return (
         FIX
         + ("; fit --set missing=mean fills in what is missing" if lacks else "")
         + ("; write numbers with a point" if comma else "")
     )
-
-
-def targets_of(values: Sequence[Any], columns: Sequence[str], kind: TargetKind) -> list[Any]:
-    """The targets of a row, of what its label columns have; of several flags each is 0 or 1.
-
-    Raises:
-        ValueError: one is missing, or is not of that kind.
-    """
-    targets = [target_of(value, column, kind) for value, column in zip(values, columns, strict=True)]
-    if kind == "flags" and len(columns) > 1:
-        return [flag(target, column) for target, column in zip(targets, columns, strict=True)]
-    return targets
-
-
-def target_of(value: Any, column: str, kind: TargetKind) -> Any:
-    """A label without what is blank around it, or a number.
-
-    Raises:
-        ValueError: there is none, or it is not of that kind.
-    """
-    value = value.strip() if isinstance(value, str) else value
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or _says_nan(value):
-        raise ValueError(f"lacks its {column}")
-    if kind == "numbers" and not (_is_number(value) and math.isfinite(cell(value))):
-        raise ValueError(f"has no number in {column}: {value!r:.60}")
-    if isinstance(value, list | tuple | np.ndarray) and kind == "flags":
-        if not all(isinstance(each, str | int) for each in value) or any(SEPARATOR in str(each) for each in value):
-            raise ValueError(f"has no labels in {column}: {value!r:.60}")
-        return SEPARATOR.join(str(each).strip() for each in value)
-    if isinstance(value, Mapping | list | tuple | np.ndarray) and kind == "classes":
-        raise ValueError(f"has several values in {column}, and not one label: {value!r:.60}")
-    return value
-
-
-def _says_nan(value: Any) -> bool:
-    return isinstance(value, str) and value.lower() == "nan"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from pocketzoo.core.errors import DataError, message_of
 from pocketzoo.zoo.catalog.dataset import Dataset, Targets
 from pocketzoo.zoo.catalog.task import TargetKind
+from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 
 Array = npt.NDArray[Any]
 Read = tuple[tuple[str, ...], Targets]  # labels, and the targets
@@ -168,6 +170,91 @@ _KINDS: dict[TargetKind, Callable[[str, Array, int, tuple[str, ...]], Read]] = {
     "tags": _tags,
     "arrays": _arrays,
 }
+
+
+def classes(
+    name: str,
+    targets: Sequence[Any] | None,
+    kind: TargetKind = "classes",
+    columns: Sequence[str] = (),
+    places: Sequence[str] = (),
+) -> tuple[tuple[str, ...], Targets | None]:
+    """Labels and targets of a kind, of what stands in a table's label ``columns``; no labels where there are none.
+
+    ``places`` are those of the rows, for errors.
+
+    Raises:
+        DataError: the targets are not of that kind.
+    """
+    if targets is None:
+        return (), None
+    if kind == "classes" and len(columns) < 2:
+        called = _as_labels(name, targets, places)
+        labels = sorted(set(called))
+        number = {label: i for i, label in enumerate(labels)}
+        return tuple(labels), np.array([number[label] for label in called], np.int64)
+    if kind == "tags" and len(columns) < 2:
+        cells = np.empty(len(targets), object)  # a list each, of different lengths
+        for i, target in enumerate(targets):
+            cells[i] = target
+        return read_targets(kind, name, cells, len(targets))
+    try:
+        together = np.array(targets)
+    except (ValueError, OverflowError) as error:  # lists of different lengths
+        odd = next((i for i, target in enumerate(targets) if np.shape(target) != np.shape(targets[0])), 0)
+        place = places[odd] if places else f"row {odd + 1} of {name}"
+        raise DataError(
+            f"{place} has other targets than the first: {targets[odd]!r:.60}", "give each as many"
+        ) from error
+    return read_targets(kind, name, together, len(targets), columns)
+
+
+def _as_labels(name: str, targets: Sequence[Any], places: Sequence[str]) -> list[str]:
+    """Whatever stands there as the names of classes; numbers that are equal have one, however they are written."""
+    flags = [isinstance(target, bool | np.bool_) for target in targets]
+    if any(flags) and not all(flags):
+        few = flags.index(sum(flags) * 2 <= len(flags))  # the first that is not as most are
+        place = places[few] if places else f"row {few + 1} of {name}"
+        others = "no true or false, as others are" if not flags[few] else "true or false, and others are not"
+        raise DataError(f"{place} has the label {targets[few]!r:.60}, {others}", "write each label in one way")
+    whole = any(isinstance(target, int | np.integer) for target in targets) and not any(flags)
+    return [str(int(t)) if whole and isinstance(t, float) and t.is_integer() else str(t) for t in targets]
+
+
+def targets_of(values: Sequence[Any], columns: Sequence[str], kind: TargetKind) -> list[Any]:
+    """The targets of a row, of what its label columns have; of several flags each is 0 or 1.
+
+    Raises:
+        ValueError: one is missing, or is not of that kind.
+    """
+    targets = [target_of(value, column, kind) for value, column in zip(values, columns, strict=True)]
+    if kind == "flags" and len(columns) > 1:
+        return [flag(target, column) for target, column in zip(targets, columns, strict=True)]
+    return targets
+
+
+def target_of(value: Any, column: str, kind: TargetKind) -> Any:
+    """A label without what is blank around it, or a number.
+
+    Raises:
+        ValueError: there is none, or it is not of that kind.
+    """
+    value = value.strip() if isinstance(value, str) else value
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or _says_nan(value):
+        raise ValueError(f"lacks its {column}")
+    if kind == "numbers" and not (is_number(value) and math.isfinite(cell(value))):
+        raise ValueError(f"has no number in {column}: {value!r:.60}")
+    if isinstance(value, list | tuple | np.ndarray) and kind == "flags":
+        if not all(isinstance(each, str | int) for each in value) or any(SEPARATOR in str(each) for each in value):
+            raise ValueError(f"has no labels in {column}: {value!r:.60}")
+        return SEPARATOR.join(str(each).strip() for each in value)
+    if isinstance(value, Mapping | list | tuple | np.ndarray) and kind == "classes":
+        raise ValueError(f"has several values in {column}, and not one label: {value!r:.60}")
+    return value
+
+
+def _says_nan(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() == "nan"
 
 
 def of_kind(dataset: Dataset, kind: TargetKind) -> Dataset:

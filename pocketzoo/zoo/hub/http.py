@@ -152,7 +152,10 @@ def _of_connections() -> str:
 @contextlib.contextmanager
 def get(url: str, repo_id: str, patience: Patience, more: dict[str, str]) -> Iterator[httpx2.Response]:
     """Ask. Bytes are to be read raw: an encoding could unpack a few of them to gigabytes before anyone counts."""
-    endpoint()  # where it is none, no other try helps
+    try:
+        endpoint()  # where it is none, no other try helps
+    except HubConnectionError as error:
+        raise HubConnectionError(f"cannot ask for {repo_id or url}: {error.message}", error.hint) from error
     headers = {"User-Agent": f"pocketzoo/{__version__}", "Accept-Encoding": "identity", **more}
     if repo_id in NEED_TOKEN and (known := token()):
         headers["Authorization"] = f"Bearer {known}"

@@ -134,8 +134,8 @@ def test_every_field_of_a_step_is_in_the_key(kind, prepared):
 
 @pytest.mark.parametrize("package", VERSIONS)
 def test_other_versions_make_another_run(package, prepared, monkeypatch):
-    before, version = prepared().key, module._version
-    monkeypatch.setattr(module, "_version", lambda name: "0.0" if name == package else version(name))
+    before, version = prepared().key, module.version_of_first
+    monkeypatch.setattr(module, "version_of_first", lambda name: "0.0" if name == package else version(name))
     assert prepared().key != before
 
 
@@ -160,6 +160,7 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "model": replace(manifest.model, cut="stage1"),
         "processor": describe_config(replace(manifest.input, mean=(0.25,))),
         "labels": tuple(reversed(manifest.labels)),
+        "data_columns": {"text": "review", "labels": ["stars"]},
         "license": "MIT",
         "parameters": manifest.parameters + 1,
         "macs": manifest.macs + 1,

@@ -654,6 +654,13 @@ def test_tensors_that_do_not_fit_at_once_are_looked_at_in_parts(monkeypatch):
 
     divided = observe(model, tensors, Counted())
     assert len(read) == 3
+    seen = list(calibration.activations_in_parts(model, tensors, samples))
+    assert [list(values) for values in seen] == [
+        part for part in calibration.parts(model, tensors, feed) for _ in "4444"
+    ]
+    for values, at_once in zip(seen, [*activations(model, tensors, samples)] * 3, strict=True):
+        for name, value in values.items():
+            np.testing.assert_allclose(value, at_once[name], rtol=1e-6)
     assert divided.samples == whole.samples == 4
     for name in tensors:
         assert divided.histograms[name].low == pytest.approx(whole.histograms[name].low, rel=1e-6)

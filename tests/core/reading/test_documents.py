@@ -127,9 +127,18 @@ def test_texts_that_are_not_utf8(text):
     assert encoded(text) == "".join("?" if "\ud800" <= c <= "\udfff" else c for c in text).encode("utf8")
 
 
-def test_a_pipe_that_nobody_writes_to_is_empty_and_not_waited_for(tmp_path):
+def test_a_pipe_that_nobody_writes_to_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "PATIENCE", 0.01)
     os.mkfifo(tmp_path / "pipe")
-    assert read_bytes(tmp_path / "pipe") == b""
+    with pytest.raises(MalformedError, match="nobody writes"):
+        read_bytes(tmp_path / "pipe")
+
+
+def test_a_pipe_whose_writer_had_nothing_is_empty():
+    reading, writing = os.pipe()
+    os.close(writing)
+    assert read_bytes(Path(f"/dev/fd/{reading}")) == b""
+    os.close(reading)
 
 
 def test_a_pipe_is_read_until_its_writer_is_done(tmp_path):

@@ -526,11 +526,12 @@ def test_updating_that_fails_changes_nothing(bundle):
     assert read_bundle(bundle.path) == bundle
 
 
-def test_updating_leaves_out_what_is_not_listed(bundle):
+def test_updating_lists_nothing_that_was_not_listed(bundle):
     (bundle.path / "stray.txt").write_text("x")
-    with updating(bundle):
-        pass
-    assert not (bundle.path / "stray.txt").exists()
+    with updating(bundle) as draft:
+        assert not (draft.folder / "stray.txt").exists()
+    assert (bundle.path / "stray.txt").read_text() == "x"
+    assert "stray.txt" not in read_bundle(bundle.path).manifest.files
 
 
 # -- a real one

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pocketzoo.core.errors import BundleError, BusyError, SignatureError, StorageError
+from pocketzoo.core.files import TEMPORARY
 from pocketzoo.core.progress import Silent
 from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.bundle_lock import changing
@@ -213,6 +214,32 @@ def test_damage_is_not_sealed_as_if_it_were_right(bundle, refused, tmp_path):
         with refused(BundleError, "was changed"), updating(bundle, place):
             raise AssertionError("never reached")
     assert not (tmp_path / "copy").exists()
+
+
+def test_what_else_lies_in_the_folder_stays_there(bundle):
+    """A bundle may be a clone of a repository, or have somebody's notes in it: they are not lost."""
+    (bundle.path / ".git" / "objects").mkdir(parents=True)
+    (bundle.path / ".git" / "objects" / "ab").write_bytes(b"object")
+    (bundle.path / "notes.txt").write_text("mine")
+    (bundle.path / "link").symlink_to("notes.txt")
+    (bundle.path / f".x.1{TEMPORARY}").write_bytes(b"of a killed process")
+    with updating(bundle) as draft:
+        draft.mark("more.engine", target="t", backend="b").write_bytes(b"more")
+    after = read_bundle(bundle.path)
+    assert set(after.manifest.files) == {*bundle.manifest.files, "more.engine"}
+    assert (bundle.path / ".git" / "objects" / "ab").read_bytes() == b"object"
+    assert (bundle.path / "notes.txt").read_text() == "mine"
+    assert os.readlink(bundle.path / "link") == "notes.txt"
+    assert not list(bundle.path.glob(f"*{TEMPORARY}"))
+
+
+def test_what_cannot_be_copied_along_is_named_and_nothing_changes(bundle, refused):
+    (bundle.path / "notes").mkdir()
+    os.mkfifo(bundle.path / "notes" / "pipe")
+    with refused(StorageError, f"cannot copy {bundle.path / 'notes'}", hint="move it out"), updating(bundle):
+        pass
+    assert os.listdir(bundle.path.parent) == ["x"]
+    assert read_bundle(bundle.path).manifest == bundle.manifest
 
 
 def test_a_copy_is_of_what_was_opened_whatever_is_added_meanwhile(bundle, tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pocketzoo.core.errors import PocketzooError
 from pocketzoo.core.untrusted import shown as escapes
-from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef
+from pocketzoo.zoo.bundles.manifest import Manifest, ModelRef, read_manifest
 from pocketzoo.zoo.bundles.measured_on import RANDOM, Machine, MeasuredOn
 from pocketzoo.zoo.bundles.measurement import Measurement
 from pocketzoo.zoo.bundles.metric_value import MetricValue
@@ -193,3 +196,55 @@ def test_a_name_is_shown_as_it_is(name, file):
 def test_any_name_is_shown_as_it_is(name):
     line = " ".join(name.split())
     assert shown(name, False) == [(kind, content.replace("QQ", line)) for kind, content in shown("QQ", False)]
+
+
+EVIL = (
+    "<script>alert(1)</script>", "[x](javascript:1)", "![x](http://evil/x.png)", "a\n---\nevil: 1\n---\n",
+    "\n# title\n", "\x1b]0;x\x07", "safe\u202egpj", "`</code><b>`", "| a | b |", "&lt;b&gt;", "<!-- x",
+    " ``` \n<img src=x>",
+)  # fmt: skip
+
+
+def texts_of(value, path=()):
+    """The way to each text in plain data."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from texts_of(each, (*path, key))
+    elif isinstance(value, list):
+        for at, each in enumerate(value):
+            yield from texts_of(each, (*path, at))
+    elif isinstance(value, str):
+        yield path
+
+
+def replaced(value, path, text):
+    if not path:
+        return text
+    if isinstance(value, dict):
+        return {**value, path[0]: replaced(value[path[0]], path[1:], text)}
+    return [replaced(each, path[1:], text) if at == path[0] else each for at, each in enumerate(value)]
+
+
+NAMES = ("agent", "foreign", "regression")
+FROZEN = [Path(__file__).parents[2] / "frozen" / "format2" / name / "bundle" / "pocketzoo.json" for name in NAMES]
+
+
+@pytest.mark.parametrize("place", FROZEN, ids=lambda path: path.parents[1].name)
+def test_no_text_of_a_manifest_is_markup_wherever_it_stands(place):
+    said = {**json.loads(place.read_text("utf8")), "files": {}}
+    tried = 0
+    for path in texts_of(said):
+        for text in EVIL:
+            try:
+                manifest = read_manifest(replaced(said, path, text))
+            except (PocketzooError, ValueError):
+                continue
+            card = model_card(manifest)
+            assert set(front_matter(card)) <= {"license", "library_name", "pipeline_tag", "base_model"}, (path, text)
+            assert escapes.shown(card) == card, (path, text)
+            tokens = MarkdownIt("commonmark", {"html": True}).parse(card[REGEX_YAML_BLOCK.search(card).end() :])
+            kinds = {each.type for token in tokens for each in (token, *(token.children or ()))}
+            assert not kinds & {"html_block", "html_inline", "link_open", "image", "hr"}, (path, text)
+            assert sum(token.type == "heading_open" for token in tokens) == 1, (path, text)
+            tried += 1
+    assert tried > 100

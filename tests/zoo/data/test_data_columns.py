@@ -130,7 +130,9 @@ def test_what_a_processor_refuses_is_named_by_its_line(tmp_path, refused):
 def test_what_readers_skip_is_noted_in_the_data(tmp_path):
     path = table(tmp_path / "d.csv", "text,label", [*(f"t{i},{i % 2}" for i in range(12)), "a,", "b,0,1", ",1"])
     skipped = Skipped({"another"})
-    data = load_data(path, skipped=skipped)
+    told = Told()
+    data = load_data(path, skipped=skipped, progress=told)
+    assert told.said == ["skipped 4 that cannot be read, the first is another"]
     bad = [f"line {i} of {path}" for i in (14, 15, 16)]
     assert data.skipped == ("another", *bad)
     assert set(skipped.names) == {"another", *bad}

@@ -66,7 +66,7 @@ def test_what_has_no_columns_cannot_be_asked_for_some(tmp_path, refused):
 
 @pytest.mark.parametrize("seed", [-1, -7])
 def test_a_seed_is_no_less_than_zero(seed, table, refused):
-    with refused(DataError, f"the seed cannot be {seed}", hint="give 0 or a positive number"):
+    with refused(DataError, f"the seed cannot be {seed}", hint="at least 0"):
         load_data(f"{table}?text=words", seed=seed)
 
 

@@ -15,8 +15,8 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.dataset import SPLITS
 from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data, with_columns
-from pocketzoo.zoo.data.tables import LABEL, TAGS, TEXT, WORDS, Columns, choose, classes, find_column, read_table
-from pocketzoo.zoo.data.target_kinds import IGNORED
+from pocketzoo.zoo.data.tables import LABEL, TAGS, TEXT, WORDS, Columns, choose, find_column, read_table
+from pocketzoo.zoo.data.target_kinds import IGNORED, classes
 
 ROWS = [("fast model", "good"), ("small, on edge", "bad")]
 

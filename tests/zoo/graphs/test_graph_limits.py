@@ -11,10 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import TooLargeError, UnsafeFileError
 from pocketzoo.deploy.check.check_model import check
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import fillings, guesses
 from pocketzoo.zoo.graphs.function_calls import MANY
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.safety import check_graph, references
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.import_onnx import open_graph
 
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("l", 1)]
@@ -221,6 +223,20 @@ def test_an_input_of_fixed_size_may_be_large(tmp_path):
     graph = helper.make_graph([helper.make_node("Tanh", ["i"], ["o"])], "g", shape[:1], shape[1:])
     onnx.save(helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8), tmp_path / "g.onnx")
     assert open_graph(tmp_path / "g.onnx").manifest.signature.inputs[0].shape == ("batch", 1, 1100, 1100)
+
+
+def test_four_free_axes_are_not_all_as_long_as_an_image(tmp_path):
+    """Of 224 each they would be 45 million numbers for each of four samples."""
+    shape = [helper.make_tensor_value_info(name, FLOAT, ["b", "c", "d", "e"]) for name in "io"]
+    graph = helper.make_graph([helper.make_node("Tanh", ["i"], ["o"])], "g", shape[:1], shape[1:])
+    onnx.save(helper.make_model(graph, opset_imports=OPSETS[:1], ir_version=8), tmp_path / "g.onnx")
+    axes = batched_axes(signature_of(onnx.load(tmp_path / "g.onnx")).inputs)
+    assert all(filling.image < 224 for filling in axes)
+    assert open_graph(tmp_path / "g.onnx").manifest.signature.inputs[0].shape == ("batch", "c", "d", "e")
+
+
+def batched_axes(inputs):
+    return [filling for guess in guesses(inputs) for filling in fillings(inputs, guess, 4)]
 
 
 def test_a_loop_without_end_is_ended_by_the_clock(tmp_path, monkeypatch, refused):

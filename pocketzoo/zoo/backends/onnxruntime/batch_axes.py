@@ -36,6 +36,7 @@ class Filling:
 
     whole: tuple[int, int] = RANGES[0]
     length: int = LENGTHS[0]
+    image: int = IMAGE  # of axes of free length, of what has as many axes as an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +96,17 @@ def fillings(inputs: Sequence[TensorSpec], guess: Guess, count: int) -> Iterator
     """What is worth trying, the smallest first."""
     ranges = RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]
     seen: set[tuple[tuple[int, ...], ...]] = set()
-    for length in LENGTHS:
-        shapes = tuple(_shape(tensor, guess, count, length) for tensor in inputs)
+    for length, image in (*((length, IMAGE) for length in LENGTHS), (LENGTHS[0], LENGTHS[0])):
+        shapes = tuple(_shape(tensor, guess, count, length, image) for tensor in inputs)
         small = all(math.prod(shape) <= LARGEST for shape in shapes)
-        if shapes not in seen and (small or not seen):  # what is fixed to be large is tried as it is, once
+        last = not seen and image != IMAGE  # what is fixed to be large is tried as it is
+        if shapes not in seen and (small or last):
             seen.add(shapes)
-            yield from (Filling(whole, length) for whole in ranges)
+            yield from (Filling(whole, length, image) for whole in ranges)
 
 
-def _shape(tensor: TensorSpec, guess: Guess, count: int, length: int) -> tuple[int, ...]:
-    usual = IMAGE if len(tensor.shape) == IMAGE_AXES else length
+def _shape(tensor: TensorSpec, guess: Guess, count: int, length: int, image: int) -> tuple[int, ...]:
+    usual = image if len(tensor.shape) == IMAGE_AXES else length
     return tuple(
         count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
         for axis, dim in enumerate(tensor.shape)
@@ -119,12 +121,16 @@ def example(
     for tensor in inputs:
         shared = guess.axes[tensor.name] is None
         generator = np.random.default_rng([seed // 2 if shared else seed, shared, len(arrays)])
-        shape = _shape(tensor, guess, count, filling.length)
+        shape = _shape(tensor, guess, count, filling.length, filling.image)
         kind = np.dtype(tensor.dtype).kind
-        values: npt.NDArray[Any] = (
-            generator.normal(size=shape) if kind == "f" else generator.integers(*filling.whole, shape)
-        )
-        arrays[tensor.name] = values.astype(tensor.dtype)
+        values: npt.NDArray[Any]
+        if kind == "f" and math.prod(shape) > LARGEST:
+            values = generator.standard_normal(shape, np.float32)  # of twice the size it would take seconds, and memory
+        elif kind == "f":
+            values = generator.normal(size=shape)
+        else:
+            values = generator.integers(*filling.whole, shape)
+        arrays[tensor.name] = values.astype(tensor.dtype, copy=False)
     return arrays
 
 

@@ -28,3 +28,11 @@ def cell(value: Any) -> float:
     if math.isfinite(number) and abs(number) > LARGEST:
         raise ValueError(f"{value!r} is not a number that float32 holds")
     return number
+
+
+def is_number(value: Any) -> bool:
+    """Whether a cell holds a number, or says that there is none."""
+    try:
+        return not math.isinf(cell(value))
+    except ValueError:
+        return False
