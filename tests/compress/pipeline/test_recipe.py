@@ -435,7 +435,7 @@ def test_what_cannot_be_read_is_said_whole(tmp_path, write, refused, monkeypatch
     def denied(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr("os.open", denied)
     wanted = f"cannot read the recipe {path}: Permission denied\ncheck the path"
     assert said(refused, lambda: load_recipe(path)) == wanted
 
