@@ -127,7 +127,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.report_svg": "reports.charts.svg",
     "deploy.report_table": "reports.bench_table",
     "deploy.report_timings": "reports.timing_table",
-    "deploy.run": "workflows.run",
+    "deploy.run": ("workflows.run", "workflows.run_state"),
     "deploy.run_recipe": ("workflows.run_recipe", "compress.pipeline.recipe"),
     "deploy.runtime": ("deploy.device.runtime", "deploy.device.providers"),
     "deploy.targets": ("zoo.backends.tensorrt.build_machine", "zoo.backends.available_targets"),

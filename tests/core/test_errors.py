@@ -68,7 +68,7 @@ PACKAGE = Path(errors.__file__).parents[1]
 # Handlers whose try runs nothing of ours and no plugin's code, so that no error of this family gets there.
 FOREIGN = (
     "deploy/half_precision_export.py", "measure/profile.py",
-    "zoo/backends/onnxruntime/runner.py",
+    "zoo/backends/onnxruntime/bounded_session.py", "zoo/backends/onnxruntime/runner.py",
     "zoo/bundles/signing.py", "zoo/data/npz_files.py", "zoo/data/processors/text_encoder.py", "zoo/graphs/safety.py",
     "zoo/hub/shard_index.py", "zoo/backends/onnxruntime/batched_graph.py", "zoo/models/import_onnx.py",
 )  # fmt: skip

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pocketzoo.core.errors import UnsupportedModelError, message_of
+from pocketzoo.core.former_names import names_before
 from pocketzoo.plugins.transformers import generation, heads, images, sentences, texts
 from pocketzoo.plugins.transformers.settings import refusal, structure_of
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
@@ -30,6 +31,8 @@ from pocketzoo.zoo.hub.shard_index import INDEX, read_index, shard_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+__getattr__ = names_before(__name__)
 
 RESAMPLING = images.RESAMPLING  # it was here in the last release
 ENCODERS = {"albert", "bert", "camembert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
