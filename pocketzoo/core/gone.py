@@ -11,10 +11,7 @@ GONE = {
     ("compress.writing", "Prompts"): "a driver knows what each graph reads: pocketzoo.zoo.artifacts",
     ("compress.calibrate", "Sample"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
     ("deploy.halve", "Array"): "samples are Arrays, by the names of inputs: pocketzoo.core.arrays",
-    (
-        "plugins.transformers",
-        "HARMLESS",
-    ): "every setting of a model is known: pocketzoo.plugins.transformers.generation",
+    ("plugins.transformers", "HARMLESS"): "every setting is known: pocketzoo.plugins.transformers.generation",
     ("plugins.scaffold", "FILES"): "each kind has a folder of its own: pocketzoo/workflows/plugin_template",
     ("zoo.graph_safety", "DEEPEST"): "limits and the variables that raise them: pocketzoo.core.untrusted.limits",
     ("zoo.foreign", "TOLERANCE"): "every output is held to it: pocketzoo.zoo.models.export_graph",
