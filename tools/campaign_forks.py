@@ -123,8 +123,9 @@ def forked(words: Sequence[str], folder: Path, disturbed: Disturbance | None = N
 def _command(words: Sequence[str], folder: Path, log: Path, told: Path, disturbed: Disturbance) -> None:
     code = 70
     try:
+        operations = os.open(told, os.O_WRONLY)  # while it may: another user may not reach it
         _settle(folder, log, disturbed)
-        sys.addaudithook(_hook(folder, os.open(told, os.O_WRONLY), disturbed))
+        sys.addaudithook(_hook(folder, operations, disturbed))
         sys.argv = ["pocketzoo", *words]
         from pocketzoo.cli.main import main
 
