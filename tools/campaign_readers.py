@@ -181,7 +181,7 @@ def tokenizer(folder: Path) -> Made:
     from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
 
     path = folder / "tokenizer.json"
-    spec = TextSpec(vocabulary=4, pad=1, max_length=16)
+    spec = TextSpec(vocabulary=60_000, pad=1, max_length=16)
 
     def read(data: bytes) -> object:
         path.write_bytes(data)
