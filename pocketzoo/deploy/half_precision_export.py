@@ -16,7 +16,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
@@ -133,7 +133,7 @@ def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Ar
         try:
             # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
             # EfficientNet-Lite0.
-            session = open_session(each, optimization="none", severity=FATAL)
+            session = open_session(each, optimization="none")
         except Exception as error:  # onnxruntime's own types
             if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
                 return None

@@ -23,7 +23,7 @@ from pocketzoo.measure.node_layers import NodeLayers
 from pocketzoo.zoo.artifacts.driver import End
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
-from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.backends.timing import WARM_UP
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.bundle_signature import bundle_signature
@@ -201,7 +201,7 @@ def layer_in(names: Sequence[str], graph: str, layer: str) -> str:
 def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> _Ran:
     with scratch_folder() as folder:
         rewritten = folder / "optimized.onnx"
-        session = open_session(path, threads=threads, severity=ERRORS, profile=f"{folder}/run", optimized=rewritten)
+        session = open_session(path, threads=threads, profile=f"{folder}/run", optimized=rewritten)
         start, clock = time.perf_counter(), _clock(threads)
         spent: list[float] = []
         while len(spent) < LEAST_RUNS + WARM_UP or (len(spent) < MOST_RUNS and time.perf_counter() - start < seconds):

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.backends.timing import time_in_turn
 
 SECONDS = 0.05  # for each of the two, at the least
@@ -25,7 +25,7 @@ def race(before: nn.Module, after: nn.Module, shape: Sequence[int]) -> tuple[flo
     """
     x = np.zeros((1, *shape), np.float32)
     graphs = [_graph(module, x.shape) for module in (before, after)]
-    sessions = [open_session(graph, threads=1, severity=ERRORS) for graph in graphs]
+    sessions = [open_session(graph, threads=1) for graph in graphs]
     runs = [partial(session.run, None, {"x": x}) for session in sessions]
     spent = time_in_turn(runs, SECONDS, least=LEAST, most=MOST)
     return min(spent[0].wall), min(spent[1].wall)

@@ -18,7 +18,7 @@ from pocketzoo.core.arrays import Array, Arrays, first, named, rows
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.malloc_trim import large_mapped
-from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 from pocketzoo.zoo.graphs.signature import signature_of
 
@@ -258,4 +258,4 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool
         finally:
             del outputs[len(present) :]
         # The arena would keep the largest sample's memory.
-        return open_session(path, optimization="none" if as_written else "all", severity=ERRORS, arena=False)
+        return open_session(path, optimization="none" if as_written else "all", arena=False)

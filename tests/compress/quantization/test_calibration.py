@@ -592,7 +592,7 @@ def test_values_of_the_graph_as_written_may_be_infinite_and_are_those_of_its_own
     with pytest.raises(DataError, match="'x' is not finite"):
         list(activations(model, ["relu", "x"], [np.array([[-np.inf, 0, 0, 0]], np.float32)]))
     assert [how["optimization"] for how in asked] == ["none", "all"]
-    assert all(how == {**how, "severity": calibration.ERRORS, "arena": False} and len(how) == 3 for how in asked)
+    assert all(how == {**how, "arena": False} and len(how) == 2 for how in asked)
 
 
 def test_inputs_alone_are_given_without_running_anything(model):

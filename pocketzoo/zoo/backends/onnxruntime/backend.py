@@ -41,14 +41,14 @@ class OnnxruntimeBackend:
         return Support(builds=True, runs=False, why=why, fix=f"pip install {package}")
 
     def check(self, model: Path, target: TargetSpec, *, options: EngineOptions) -> tuple[str, Sequence[TargetFinding]]:
-        from pocketzoo.zoo.backends.onnxruntime.session import FATAL, open_session
+        from pocketzoo.zoo.backends.onnxruntime.session import open_session
 
         require("onnxruntime", extra="compress")
         provider = _facts(target).provider
         if provider not in available():
             return f"onnxruntime has no {provider} here, so it was not asked", ()
         try:
-            open_session(model, providers=[provider], severity=FATAL)
+            open_session(model, providers=[provider])
         except Exception as error:  # onnxruntime's own types
             what = f"onnxruntime: {' '.join(message_of(error).split())}"
             return "asked onnxruntime", [TargetFinding(level="refused", what=what, todo="see what it names")]

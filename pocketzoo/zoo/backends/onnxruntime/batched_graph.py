@@ -24,7 +24,7 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     output_axes,
 )
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
-from pocketzoo.zoo.backends.onnxruntime.session import FATAL, Optimization, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -137,9 +137,7 @@ def load_foreign(
         BundleError: onnxruntime does not load it.
     """
     try:
-        return open_session(
-            model, severity=FATAL, optimization=optimization, optimized=optimized, whose=str(path), time_left=time_left
-        )
+        return open_session(model, optimization=optimization, optimized=optimized, whose=str(path), time_left=time_left)
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TICK = 0.1  # seconds between two looks at the clock
 AT_ONCE = 8  # samples that a run of ``RUN_SECONDS`` may have; of more, the time is in proportion
 ARENA_IS_FULL = "BFCArena"  # what errors of onnxruntime name where its memory is bounded
-FATAL = 4  # log severity: what a run says besides is in the error that it raises
+FATAL = 4  # log severity: what onnxruntime prints besides, in colors and with a graph's names, is in what it raises
 
 
 class TimeLeft:

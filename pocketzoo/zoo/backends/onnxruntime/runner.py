@@ -14,7 +14,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
-from pocketzoo.zoo.backends.onnxruntime.session import ERRORS, Optimization, open_session
+from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
 
 _TYPES = {  # that differ from numpy's
@@ -57,7 +57,6 @@ class OnnxRunner:
                 providers=[*names, *last],
                 threads=threads,
                 optimization=optimization,
-                severity=ERRORS,
                 extra="edge",
             )
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

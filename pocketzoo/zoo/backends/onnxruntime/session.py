@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pocketzoo.core.optional import require
 from pocketzoo.core.untrusted.limits import IMPORT_BYTES
-from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import FATAL, BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # How far onnxruntime rewrites a graph: "basic" stays within the standard's operators, "none" runs it as it is written.
 Optimization = Literal["all", "basic", "none"]
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "none": "ORT_DISABLE_ALL"}
-ERRORS, FATAL = 3, 4  # log severities
 # It grows by what is asked for, and no more.
 ARENA = {"arena_extend_strategy": 1, "initial_chunk_size_bytes": 1 << 20, "max_dead_bytes_per_chunk": -1}
 _registered: list[int] = []  # the limit in bytes of the arena that this process has
@@ -30,7 +29,6 @@ def open_session(
     providers: Sequence[str] = (CPU,),
     threads: int = 0,
     optimization: Optimization = "all",
-    severity: int | None = None,
     arena: bool = True,
     profile: str = "",
     optimized: Path | None = None,
@@ -41,7 +39,7 @@ def open_session(
     """A session on a graph in a file, or in memory up to protobuf's 2 GB.
 
     ``providers`` are onnxruntime's names, of which the first that can run a node does. ``threads`` within a node, 0 for
-    all cores. ``severity`` from which on it logs, None for its own. Without ``arena`` it gives memory back at once.
+    all cores. Without ``arena`` it gives memory back at once.
     ``profile``: the prefix of the file that times of nodes go to. ``optimized``: where the rewritten graph is written.
     ``whose`` it is, errors say: a file by its name unless told. Each run has its time, or all together ``time_left``,
     which a foreign graph has while it is imported; its memory is bounded then, too.
@@ -56,8 +54,7 @@ def open_session(
     options.intra_op_num_threads = threads
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[optimization])
     options.enable_cpu_mem_arena = arena
-    if severity is not None:
-        options.log_severity_level = severity
+    options.log_severity_level = FATAL
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
