@@ -50,3 +50,12 @@ def joined(batches: Sequence[Arrays], axes: Axes | None = None) -> dict[str, npt
 def first(arrays: Arrays) -> npt.NDArray[Any]:
     """The first of a model's arrays, in its order."""
     return next(iter(arrays.values()))
+
+
+def is_type(name: str) -> bool:
+    """Whether a type of arrays is called so, such as "float32"."""
+    try:
+        np.dtype(name)
+    except TypeError:
+        return False
+    return True

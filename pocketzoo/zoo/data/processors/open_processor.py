@@ -15,6 +15,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.described import Described, describe, spec_of
 from pocketzoo.zoo.catalog.processor import ForeignInputs, Processor, ProcessorSpec, TrainingSamples
 from pocketzoo.zoo.catalog.registry import Entry, Registry, default_registry
+from pocketzoo.zoo.catalog.signature import TensorSpec
 
 
 def processor_of(bundle: Bundle, registry: Registry | None = None) -> Processor:
@@ -111,10 +112,22 @@ def _open(spec: ProcessorSpec, config: Any, files: Mapping[str, Path], registry:
             f"the processor {spec.name!r} cannot be opened: {in_a_line(error)}", "tell its author"
         ) from error
     tensors = getattr(processor, "inputs", ())  # a plugin's own object may be anything yet
+    for tensor in tensors:
+        _check_type(tensor)
     shapes = [[dim for dim in tensor.sample_shape if isinstance(dim, int)] for tensor in tensors]
     values = sum(abs(math.prod(shape)) for shape in shapes)
     INPUT_VALUES.check(values, f"the processor {spec.name!r}", "values to make of one sample")
     return processor
+
+
+def _check_type(tensor: TensorSpec) -> None:
+    from pocketzoo.core.arrays import is_type  # here, as this is imported by what looks around
+
+    if not is_type(tensor.dtype):
+        raise UnsupportedModelError(
+            f"the input {tensor.name!r} is of the type {tensor.dtype!r}, which no array has",
+            "export the model with inputs of another type",
+        )
 
 
 def processor_entries(config: Any, registry: Registry) -> list[Entry]:

@@ -24,6 +24,7 @@ from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.processor import ProcessorSpec
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
@@ -162,6 +163,16 @@ def test_inputs_that_no_memory_holds_are_refused_when_a_processor_is_opened(shap
     config = replace(IMAGE, shape=shape, mean=(0.3,) * shape[1], std=(0.4,) * shape[1])
     with refused(TooLargeError, "values to make of one sample", hint="POCKETZOO_MAX_INPUT_VALUES"):
         open_config(config)
+
+
+@pytest.mark.parametrize("dtype", ["", "nothing", "sequence_type", "float3"])
+@pytest.mark.parametrize("config", [IMAGE, TEXT, ArraysSpec(inputs=(TensorSpec(name="x", shape=("batch", 2)),))])
+def test_an_input_of_no_type_is_refused_when_a_processor_is_opened(config, dtype, refused):
+    with refused(UnsupportedModelError, repr(dtype), hint="another type"):
+        if isinstance(config, ArraysSpec):
+            open_config(replace(config, inputs=(replace(config.inputs[0], dtype=dtype),)))
+        else:
+            open_config(replace(config, dtype=dtype))
 
 
 def test_an_image_is_not_resized_to_what_no_memory_holds(refused):
