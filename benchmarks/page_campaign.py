@@ -79,7 +79,7 @@ def render(result: dict[str, Any]) -> str:
         parts += of_kind(kind, sums, shards)
     older = [commit for commit in reversed(commits) if commit != newest]
     if older:
-        parts.append("## Earlier commits\n\nTheir findings were mended since, each with a test.\n")
+        parts.append("## Earlier commits\n\nWhat was found in them is in the file, a line each.\n")
         rows = [("commit", "kind", "shards", "tried", "findings"), ("---", "---", "---:", "---:", "---:")]
         for commit in older:
             for kind, sums in commits[commit].items():
