@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,9 @@ def features(
     except (StorageError, _NoRoom) as error:
         progress.say(f"features are not cached: {message_of(error)}")
         return Samples(batches, backbone, choice)
-    written = _read(place, batches)
-    assert written is not None
+    if (written := _read(place, batches)) is None:  # another process removed them, or they may not be read
+        progress.say("features are not cached: they cannot be read back")
+        return Samples(batches, backbone, choice)
     return written
 
 
@@ -160,7 +161,8 @@ def _read(place: Path, batches: Batches) -> Features | None:
             if len(values) != (ends[axis][-1] if axis else len(targets)):
                 return None
             parts[name] = Kept(values, ends[axis] if axis else None, axis)
-        os.utime(place / FACTS)
+        with suppress(OSError):  # a store that may not be changed
+            os.utime(place / FACTS)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     rows: Sequence[int] = ()

@@ -152,6 +152,22 @@ def test_without_room_they_are_computed_each_time(backbone, own_home, monkeypatc
     assert not list(own_home.rglob(module.FACTS))
 
 
+def test_where_times_may_not_be_changed_they_are_kept_all_the_same(backbone, own_home, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.utime", refused)
+    assert all(isinstance(kept(backbone, images()), Features) for _ in range(2))
+    assert backbone.seen == 10
+
+
+def test_what_cannot_be_read_back_is_computed_each_time(backbone, own_home, monkeypatch):
+    monkeypatch.setattr("pocketzoo.train.feature_cache._read", lambda place, batches: None)
+    heard = Told()
+    assert isinstance(kept(backbone, images(), progress=heard), Samples)
+    assert heard.said == ["features are not cached: they cannot be read back"]
+
+
 def test_large_ones_are_mapped(backbone, monkeypatch):
     monkeypatch.setattr(module, "IN_MEMORY", 0)
     found = kept(backbone, images())
