@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -50,6 +51,7 @@ def open_session(
         Exception: onnxruntime's own, which share no other base, for a graph that it does not load.
     """
     runtime = require("onnxruntime", extra=extra)
+    _quieten()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = getattr(runtime.GraphOptimizationLevel, LEVELS[optimization])
@@ -65,6 +67,12 @@ def open_session(
     source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
     session = runtime.InferenceSession(source, options, providers=list(providers))
     return BoundedSession(session, whose or (graph.name if isinstance(graph, Path) else "the graph"), time_left)
+
+
+@cache  # a caller who sets another afterwards has it
+def _quieten() -> None:
+    """What belongs to no session, such as an allocator, logs by a severity of the process."""
+    require("onnxruntime").set_default_logger_severity(FATAL)
 
 
 def _bound_memory(options: SessionOptions) -> None:

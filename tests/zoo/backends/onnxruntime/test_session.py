@@ -91,6 +91,15 @@ def test_what_is_left_out_is_as_onnxruntime_has_it(model):
     assert here.get_providers() == plain.get_providers()
 
 
+def ranging():
+    """The numbers below its input: more than any memory holds where that is large."""
+    n = helper.make_tensor_value_info("n", TensorProto.INT64, [])
+    y = helper.make_tensor_value_info("y", TensorProto.INT64, None)
+    ends = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in (("zero", 0), ("one", 1))]
+    made = helper.make_graph([helper.make_node("Range", ["zero", "n", "one"], ["y"])], "g", [n], [y], ends)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
 def test_nothing_is_printed_besides_the_error(capfd):
     """onnxruntime's own log has colors, and names of the graph, which may be anything."""
     x, y = (
@@ -105,6 +114,9 @@ def test_nothing_is_printed_besides_the_error(capfd):
         open_session(graph("MatMul")).run(None, {"x": np.zeros((2, 3), np.float32)})
     with pytest.raises(Exception, match="Unknown"):
         open_session(graph("Unknown"))
+    many = np.array(2**60, np.int64)
+    with pytest.raises(Exception, match="overflow|allocate|memory"):
+        open_session(ranging()).run(None, {"n": many})
     assert capfd.readouterr() == ("", "")
 
 
