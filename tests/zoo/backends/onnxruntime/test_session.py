@@ -114,8 +114,8 @@ def test_nothing_is_printed_besides_the_error(capfd):
         open_session(graph("MatMul")).run(None, {"x": np.zeros((2, 3), np.float32)})
     with pytest.raises(Exception, match="Unknown"):
         open_session(graph("Unknown"))
-    many = np.array(2**60, np.int64)
-    with pytest.raises(Exception, match="overflow|allocate|memory"):
+    many = np.array(2**62, np.int64)
+    with pytest.raises(Exception, match="overflowed"):
         open_session(ranging()).run(None, {"n": many})
     assert capfd.readouterr() == ("", "")
 
