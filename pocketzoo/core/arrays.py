@@ -54,6 +54,8 @@ def first(arrays: Arrays) -> npt.NDArray[Any]:
 
 def is_type(name: str) -> bool:
     """Whether a type of arrays is called so, such as "float32"."""
+    if not name.isidentifier():  # numpy reads more than names: "f4,f4", "(2,)f4"
+        return False
     try:
         np.dtype(name)
     except TypeError:
