@@ -141,7 +141,7 @@ def leaf_changed(value: Any, chance: random.Random, choices: list[Any]) -> Any:
 
 
 def _change_file(path: Path, chance: random.Random) -> str:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):  # one that was made deep before stays so
         path.write_text(json.dumps(leaf_changed(json.loads(path.read_text()), chance, [*SIZES, *EVIL_TEXT])))
     return path.name
 
@@ -205,7 +205,10 @@ def _tokenizer(chance: random.Random, repository: Path, stock: Stock) -> str:
     path = repository / "tokenizer.json"
     if not path.is_file():
         return _settings(chance, repository, stock)
-    table = json.loads(path.read_text())
+    try:
+        table = json.loads(path.read_text())
+    except (ValueError, RecursionError):  # it was changed before
+        return _settings(chance, repository, stock)
     way = chance.choice(("growth", "regex", "leaf", "leaf", "leaf", "many", "deep", "word"))
     if way == "growth":
         step = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee" * chance.choice((1, 5, 1000))}
