@@ -23,16 +23,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from typing import Any
 
 import campaign_words
 from campaign import ROOT, Shard
+from campaign_process import import_all, run_and_end
 
 SLOWEST, MEMORY = 60.0, 6 << 30  # seconds and bytes of one command
 WHILE = 5.0  # seconds until a command is interrupted
@@ -75,19 +73,6 @@ class Ended:
     memory: int  # bytes, at its most
 
 
-def preload() -> None:
-    """Import what commands import, without running any: threads do not survive a fork."""
-    import pocketzoo
-
-    for module in walk_packages(pocketzoo.__path__, "pocketzoo."):
-        if not module.name.startswith(("pocketzoo.testing", "pocketzoo.__main__", "pocketzoo.workflows.plugin_temp")):
-            with contextlib.suppress(Exception, SystemExit):
-                import_module(module.name)
-    for name in HEAVY:
-        with contextlib.suppress(ImportError):
-            import_module(name)
-
-
 def start(trial: Trial, folder: Path, number: int = 0) -> int:
     """The process of a fork that runs it in ``folder``."""
     pid = os.fork()
@@ -97,8 +82,7 @@ def start(trial: Trial, folder: Path, number: int = 0) -> int:
 
 
 def _child(trial: Trial, folder: Path, out: Path, err: Path) -> None:
-    code = 70
-    try:
+    def prepare() -> None:
         os.setsid()
         os.chdir(folder)
         os.environ.update(environment(folder))
@@ -120,21 +104,8 @@ def _child(trial: Trial, folder: Path, out: Path, err: Path) -> None:
             os.setuid(trial.user)
         if trial.before:
             interrupt_before(trial.before)
-        sys.argv = ["pocketzoo", *trial.words]
-        from pocketzoo.cli.main import main
 
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
-        os._exit(code)
+    run_and_end(trial.words, prepare)
 
 
 def _stream(number: int) -> Any:
@@ -255,7 +226,7 @@ class Chaos:
         """Import everything, and make the scene."""
         self.folder.chmod(0o755)  # for the user who may not write there
         os.environ["OMP_NUM_THREADS"] = "1"
-        preload()
+        import_all(HEAVY)
         self.scene.parent.mkdir()
         campaign_words.scene(self.scene)
         for words in campaign_words.MADE:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from campaign_process import run_and_end
+
 SECONDS = 120.0  # of one command
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = frozenset(
@@ -121,27 +123,12 @@ def forked(words: Sequence[str], folder: Path, disturbed: Disturbance | None = N
 
 
 def _command(words: Sequence[str], folder: Path, log: Path, told: Path, disturbed: Disturbance) -> None:
-    code = 70
-    try:
+    def prepare() -> None:
         operations = os.open(told, os.O_WRONLY)  # while it may: another user may not reach it
         _settle(folder, log, disturbed)
         sys.addaudithook(_hook(folder, operations, disturbed))
-        sys.argv = ["pocketzoo", *words]
-        from pocketzoo.cli.main import main
 
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+    run_and_end(words, prepare)
 
 
 def _settle(folder: Path, log: Path, disturbed: Disturbance) -> None:

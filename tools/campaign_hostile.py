@@ -9,7 +9,6 @@ or more memory or time.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import random
@@ -21,7 +20,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-import traceback
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +27,7 @@ from typing import Any
 
 from campaign import ROOT, Shard
 from campaign_cases import Case, Stock, make_case
+from campaign_process import TRACEBACK, import_all, run_and_end
 
 sys.path.append(str(ROOT / "tests"))
 SLOWEST = 60.0  # seconds of one command
@@ -50,26 +49,14 @@ LOCAL = ("127.0.0.1", "localhost", "::1", b"127.0.0.1", b"localhost")
 ROOTS = {os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), *sys.path) if p}
 SYSTEM = ("/proc", "/sys", "/dev", "/usr", "/lib", "/lib64", "/etc")
 DOCUMENTED = (0, 1, 2, 3)  # exit codes
+LIBRARIES = (
+    "torch", "onnx", "onnxruntime", "transformers", "tokenizers", "PIL.Image", "huggingface_hub", "safetensors.torch",
+)  # fmt: skip
 
 
 def preload() -> None:
-    """Import what the commands import, without running any model here: threads do not survive a fork."""
-    for name in (
-        "torch",
-        "onnx",
-        "onnxruntime",
-        "transformers",
-        "tokenizers",
-        "PIL.Image",
-        "huggingface_hub",
-        "safetensors.torch",
-    ):
-        importlib.import_module(name)
-    for path in sorted((ROOT / "pocketzoo").rglob("*.py")):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if ".testing" not in name and not name.endswith("__main__") and ".workflows.plugin_template" not in name:
-            with contextlib.suppress(Exception, SystemExit):
-                importlib.import_module(name)
+    """Import what the commands import, without running any model here."""
+    import_all(LIBRARIES)
 
 
 class Hook:
@@ -140,7 +127,7 @@ def run_case(case: Case, folder: Path, stock: Stock, url: str) -> list[str]:
     if stock.canary.exists():
         found.append("its code ran")
         stock.canary.unlink()
-    if "Traceback (most recent call last)" in text or status == 70:
+    if "Traceback (most recent call last)" in text or status == TRACEBACK:
         found.append(f"traceback: {' '.join(text.strip().splitlines()[-1:])[:300]}")
     elif status not in DOCUMENTED:
         found.append(f"ended with {status}: {' '.join(text.strip().splitlines()[-1:])[:200]}")
@@ -156,9 +143,9 @@ def run_case(case: Case, folder: Path, stock: Stock, url: str) -> list[str]:
 
 
 def _child(case: Case, folder: Path, stock: Stock, url: str, log: Path, told: Path) -> None:
-    code = 70
     hook = Hook(folder, stock)
-    try:
+
+    def prepare() -> None:
         os.setsid()
         os.chdir(folder)
         (folder / "tmp").mkdir(exist_ok=True)
@@ -183,23 +170,12 @@ def _child(case: Case, folder: Path, stock: Stock, url: str, log: Path, told: Pa
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         warnings.simplefilter("ignore")
         sys.addaudithook(hook.note)
-        sys.argv = ["pocketzoo", *case.words]
-        from pocketzoo.cli.main import main
 
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
+    def closing() -> None:
         hook.on = False
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        with contextlib.suppress(Exception):
-            told.write_text("\n".join(hook.noted), "utf8", "replace")
-        os._exit(code)
+        told.write_text("\n".join(hook.noted), "utf8", "replace")
+
+    run_and_end(case.words, prepare, closing)
 
 
 def _hub(url: str, folder: Path) -> None:
