@@ -17,6 +17,7 @@ from types import ModuleType
 
 from pocketzoo.zoo.catalog.described import SHIPS
 
+_INSTALLED = ("site-packages", "dist-packages")  # folders
 _LEFT_OUT = {"__pycache__", ".git", ".venv", "node_modules"}
 # Inside functions too; what a docstring seems to import does no harm. Relative ones stay within the package.
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+(\w[\w.]*)[ \t]+import\b|import[ \t]+(\w[\w., \t]*))", re.MULTILINE)
@@ -106,7 +107,9 @@ def _library(top: str, place: Path | None) -> Distribution | None:
     found = _distribution(top)
     if found is None or Path(str(found.locate_file(""))).resolve() != place.resolve().parent:
         found = _owners(place.parent).get(top)
-    return found
+    # Metadata in a source tree, beside a module that is installed to be edited, tells of no files.
+    settled = place.parent.name in _INSTALLED or (found is not None and found.read_text("RECORD") is not None)
+    return found if settled else None
 
 
 @cache

@@ -168,6 +168,22 @@ def test_what_stands_beside_and_is_imported_counts(tmp_path, text, package):
     assert asked(tmp_path) != before
 
 
+def test_a_library_that_is_installed_to_be_edited_counts_by_its_files(tmp_path):
+    """Its source tree has metadata of its own, which keep their version."""
+    text = dedent(PLUGIN.format(package="ownplugin")).replace("from ownplugin.net import Net", "from edited import Net")
+    (tmp_path / "ownplugin.py").write_text(text)
+    (tmp_path / "edited.py").write_text("class Net:\n    pass\n")
+    info = tmp_path / "edited.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: edited\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("edited\n")
+    settle(tmp_path)
+    before = asked(tmp_path)
+    (tmp_path / "edited.py").write_text("class Net:\n    x = 1\n")
+    settle(tmp_path)
+    assert asked(tmp_path) != before
+
+
 def test_all_of_its_distribution_counts_and_of_another_the_version(tmp_path):
     def info(name, version, *modules):
         place = tmp_path / f"{name}.dist-info"
