@@ -25,11 +25,12 @@ _ONLY_HERE = uuid4().hex  # stands for code whose source nothing tells: another 
 
 
 def plugin_sources(registry: Registry, *entries: Entry) -> list[str]:
-    """The ``plugin_source`` of each plugin that declares one of these entries, once."""
+    """The ``plugin_source`` of what ships, and of each plugin that declares one of these entries, once."""
     declared: dict[str, list[Any]] = {}
     for entry in entries:
-        declared.setdefault(entry.plugin, []).append(entry.spec)
-    return [plugin_source(registry, plugin, *specs) for plugin, specs in sorted(declared.items())]
+        if _origin(registry, entry.plugin) != SHIPS:
+            declared.setdefault(entry.plugin, []).append(entry.spec)
+    return [_shipped(), *(plugin_source(registry, plugin, *specs) for plugin, specs in sorted(declared.items()))]
 
 
 def plugin_source(registry: Registry, plugin: str, *specs: Any) -> str:
@@ -38,9 +39,9 @@ def plugin_source(registry: Registry, plugin: str, *specs: Any) -> str:
     Code that this process may run in an earlier form than its files have now (they were edited since it began), or
     that has no files (a module made in memory), is not the same in any other process.
     """
-    origin = next((each.origin for each in registry.manager.plugins if each.name == plugin), SHIPS)
+    origin = _origin(registry, plugin)
     if origin == SHIPS:
-        return f"{SHIPS} {digest_of(packages())}"
+        return _shipped()
     module: Any = registry.manager.hooks.get_plugin(plugin)
     code, libraries = imported_code(module, _named_by(specs), origin)
     if not all(code.values()) or module.__name__.partition(".")[0] not in code:
@@ -50,6 +51,14 @@ def plugin_source(registry: Registry, plugin: str, *specs: Any) -> str:
         return f"{origin} {_ONLY_HERE} {digest_of(files)}"
     names = [file.name for file in files]
     return f"{origin} {digest_of(sorted(code), names, content_digests(files), libraries)}"
+
+
+def _origin(registry: Registry, plugin: str) -> str:
+    return next((each.origin for each in registry.manager.plugins if each.name == plugin), SHIPS)
+
+
+def _shipped() -> str:
+    return f"{SHIPS} {digest_of(packages())}"
 
 
 def _named_by(values: Iterable[Any]) -> Iterator[str]:
