@@ -16,6 +16,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel
 from transformers.models.auto import modeling_auto
 
+from pocketzoo.plugins import transformers as plugin
+from pocketzoo.zoo.catalog.specs import Repository
+from pocketzoo.zoo.hub.weights import read_safetensors
+from pocketzoo.zoo.models.heads import build_head
+
 SENTENCE = "the a model is small fast on an edge device and it reads texts or images"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *dict.fromkeys(SENTENCE.split())]
 SIZES: dict[str, Any] = {
@@ -131,3 +136,14 @@ def write_headed(
         (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
     (folder / "README.md").write_text("---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n")
     return model
+
+
+def opened(facts: Repository, folder: Path) -> tuple[Any, Any, torch.nn.Module]:
+    """Backbone's and head's specs, and one after the other as they are built and filled when a repository is opened."""
+    assert plugin.refuses(facts) == ""
+    spec, head = plugin.backbone(facts), plugin.head_of(facts)
+    state = read_safetensors(folder / "model.safetensors")
+    module, reader = spec.build(), build_head(head, spec.features, head.outputs)
+    module.load_state_dict(spec.weights.convert(dict(state)))
+    reader.load_state_dict(head.weights.convert(dict(state)))
+    return spec, head, torch.nn.Sequential(module, reader).eval()

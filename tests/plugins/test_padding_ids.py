@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hubmodels import SENTENCE, TEXT_FAMILIES, WORDS, write_headed
+from hubmodels import SENTENCE, TEXT_FAMILIES, WORDS, opened, write_headed
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, PreTrainedTokenizerFast
 
 from pocketzoo.core.errors import DataError, UnsupportedModelError
-from pocketzoo.plugins import transformers as plugin
 from pocketzoo.zoo.catalog.specs import Repository
 from pocketzoo.zoo.data.processors.text_encoder import TextEncoder
-from pocketzoo.zoo.hub.weights import read_safetensors
-from pocketzoo.zoo.models.heads import build_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # transformers' own, while it builds a model
 PADS: dict[str, Any] = {
@@ -43,18 +40,11 @@ CASES = [(f, t, pad) for f in FAMILIES for t in ("sequence", "token") for pad in
 QUICK = [case for i, case in enumerate(CASES) if i % 7 == 0 or case[:2] == ("llama", "sequence")]
 
 
-def opened(folder: Path, config: dict[str, Any]):
-    """Backbone's spec, and it with its own head, as they are built and filled when a repository is opened."""
+def repository(folder: Path, config: dict[str, Any]) -> Repository:
+    """What is known of a folder's files."""
     files = {path.name: path for path in folder.iterdir()}
-    facts = Repository(repo_id="acme/tiny", commit="0" * 40, config=config, files=files, sizes=dict.fromkeys(files, 1),
-                       digests=dict.fromkeys(files, "0" * 64))  # fmt: skip
-    assert plugin.refuses(facts) == ""
-    spec, head = plugin.backbone(facts), plugin.head_of(facts)
-    state = read_safetensors(folder / "model.safetensors")
-    module, reader = spec.build(), build_head(head, spec.features, head.outputs)
-    module.load_state_dict(spec.weights.convert(dict(state)))
-    reader.load_state_dict(head.weights.convert(dict(state)))
-    return spec, torch.nn.Sequential(module, reader).eval()
+    return Repository(repo_id="acme/tiny", commit="0" * 40, config=config, files=files, sizes=dict.fromkeys(files, 1),
+                      digests=dict.fromkeys(files, "0" * 64))  # fmt: skip
 
 
 def outcomes(family: str, task: str, pad: str, folder: Path) -> dict[str, int]:
@@ -67,7 +57,7 @@ def outcomes(family: str, task: str, pad: str, folder: Path) -> dict[str, int]:
         config["eos_token_id"] = 3
     (folder / "config.json").write_text(json.dumps(config))
     try:
-        spec, module = opened(folder, config)
+        spec, _, module = opened(repository(folder, config), folder)
     except UnsupportedModelError as error:
         assert "its config.json sets 'pad_token_id' to " in error.message, error.message  # noqa: PT017
         return {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hubmodels import TEXT_FAMILIES, VISION_FAMILIES, write_headed, write_model, write_sentence_transformer
+from hubmodels import TEXT_FAMILIES, VISION_FAMILIES, opened, write_headed, write_model, write_sentence_transformer
 from safetensors.torch import load_file, save_file
 
 import pocketzoo
@@ -53,18 +53,6 @@ def repository(folder: Path, **config: object) -> Repository:
     return Repository(repo_id="acme/tiny", commit="0" * 40, config=read, files=files, sizes=sizes, digests=digests)
 
 
-def parts(folder: Path):
-    """Backbone and head as they are built and filled when a repository is opened."""
-    facts = repository(folder)
-    assert plugin.refuses(facts) == ""
-    spec, head = plugin.backbone(facts), plugin.head_of(facts)
-    state = read_safetensors(folder / "model.safetensors")
-    module, reader = spec.build(), build_head(head, spec.features, head.outputs)
-    module.load_state_dict(spec.weights.convert(dict(state)))
-    reader.load_state_dict(head.weights.convert(dict(state)))
-    return spec, head, torch.nn.Sequential(module, reader).eval()
-
-
 def wanted(model, spec, x):
     """The library's logits; of texts those of their tokens, since nobody reads what stands behind their end."""
     if spec.input.layout == "NCHW":
@@ -76,7 +64,7 @@ def wanted(model, spec, x):
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_a_head_gives_the_librarys_own_logits(family, task, tmp_path):
     model = write_headed(tmp_path, family, task)
-    spec, head, module = parts(tmp_path)
+    spec, head, module = opened(repository(tmp_path), tmp_path)
     assert (head.task, spec.head, head.backbone) == (TASKS[task], head.name, spec.name)
     if task == "language":
         assert (head.outputs, head.labels) == (spec.input.vocabulary, None)
@@ -110,7 +98,7 @@ def test_labels_are_the_repositorys_or_numbers(config, labels, tmp_path):
 def test_one_output_is_a_number(tmp_path):
     """As rerankers have it."""
     model = write_headed(tmp_path, "bert", "sequence", labels=1)
-    spec, head, module = parts(tmp_path)
+    spec, head, module = opened(repository(tmp_path), tmp_path)
     assert (head.task, head.labels, head.outputs) == ("regression", None, 1)
     x = example(spec.input, 3)
     with torch.no_grad():
