@@ -46,7 +46,8 @@ def profile(
     torch module. With -o the graph is drawn, colored by fraction of time.
     """
     from pocketzoo.measure.profile import profile, total
-    from pocketzoo.reports.profile_page import check_page, headline, save_page, setting
+    from pocketzoo.reports.html_page import check_page
+    from pocketzoo.reports.profile_page import headline, save_page, setting
 
     if out:
         check_page(out)

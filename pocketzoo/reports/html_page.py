@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from pocketzoo.core.errors import ExportError
+from pocketzoo.core.names import check_suffix
 from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.zoo.bundles.work_folder import check_outside
 
@@ -46,6 +47,14 @@ def style() -> str:
 def sentence(words: str) -> str:
     """``words`` with a capital in front."""
     return f"{words[:1].upper()}{words[1:]}"
+
+
+def check_page(path: Path) -> None:
+    """Raises:
+    ExportError: a page cannot be written to ``path``; asked before anything is measured.
+    """
+    check_suffix(path, [".html", ".htm"], "an HTML page")
+    check_outside(path)
 
 
 def check_drawing(path: Path) -> None:

@@ -7,13 +7,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from pocketzoo.core.files import replacing_file
-from pocketzoo.core.names import check_suffix
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.measure.profile import Profile, total
 from pocketzoo.reports.charts.graph_drawing import draw_graph
-from pocketzoo.reports.html_page import page, render
+from pocketzoo.reports.html_page import check_page, page, render
 from pocketzoo.reports.measured.number_format import NOTHING, times
-from pocketzoo.zoo.bundles.work_folder import check_outside
 
 
 def save_page(profile: Profile, path: Path) -> Path:
@@ -42,14 +40,6 @@ def save_page(profile: Profile, path: Path) -> Path:
     with replacing_file(path) as temporary:
         temporary.write_bytes(encoded(text))
     return path
-
-
-def check_page(path: Path) -> None:
-    """Raises:
-    ExportError: a page cannot be written to ``path``; asked before anything is measured.
-    """
-    check_suffix(path, [".html", ".htm"], "an HTML page")
-    check_outside(path)
 
 
 def headline(profile: Profile) -> str:

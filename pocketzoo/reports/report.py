@@ -9,7 +9,6 @@ from markupsafe import Markup
 
 from pocketzoo.core.errors import DataError, ExportError
 from pocketzoo.core.files import replacing_file
-from pocketzoo.core.names import check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.reading.utf8 import encoded
 from pocketzoo.core.untrusted.exits import survives_exit
@@ -18,11 +17,10 @@ from pocketzoo.reports.bench_section import owner, run_section
 from pocketzoo.reports.bundle_section import bundle_section
 from pocketzoo.reports.charts.training_curves import curves_section
 from pocketzoo.reports.confusion_section import answers_section
-from pocketzoo.reports.html_page import page, sentence
+from pocketzoo.reports.html_page import check_page, page, sentence
 from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
 from pocketzoo.reports.measured.layer_costs import read_layers
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.work_folder import check_outside
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped
@@ -67,8 +65,7 @@ def report(
         raise DataError("no bundles are given", "name one or more bundles")
     if place.is_dir():
         raise ExportError(f"{place} is a folder", "give a file name with -o")
-    check_suffix(place, [".html", ".htm"], "an HTML page")
-    check_outside(place)
+    check_page(place)
     resolver = Resolver.of(registry)
     bundles = [open_model(model, registry=resolver) for model in models]
     text = _page(bundles, models, _answering(data, seed, skip_bad, resolver, progress))
