@@ -45,6 +45,7 @@ class FloatEffect:
     lost: float  # fraction of the graph's latency, on targets that do not run here of all MACs; or of its bytes
     milliseconds: float | None = None  # the same in milliseconds, where it was measured
     bytes: int | None = None  # the same in bytes, where those are the price
+    together: int = 1  # layers that were left in float at once; all numbers are an equal part of what that did
 
     @property
     def worth(self) -> float:
@@ -54,7 +55,8 @@ class FloatEffect:
     def __str__(self) -> str:
         price = f"{self.milliseconds:+.3f} ms" if self.milliseconds is not None else f"{self.lost:.1%} of the MACs"
         price = price if self.bytes is None else f"{self.bytes:+,} bytes"
-        return f"{self.gained:+.2f} dB for {price}"
+        shared = f" (a part of what {self.together} layers do together)" if self.together > 1 else ""
+        return f"{self.gained:+.2f} dB for {price}{shared}"
 
 
 def float_effects(
@@ -123,6 +125,7 @@ def _each(
             lost=lost / count,
             milliseconds=None if milliseconds is None else milliseconds / count,
             bytes=None if size is None else size // count,
+            together=count,
         )
         for layer in layers
     ]

@@ -397,3 +397,11 @@ def test_of_layers_that_were_tried_together_each_has_an_equal_part():
         ("b", 1.5, 0.1, 0.25),
     ]
     assert [e.bytes for e in _each(["a", "b"], np.inf, 0.2, size=10)] == [5, 5]
+
+
+def test_a_number_that_is_a_part_says_so():
+    (alone,) = _each(["a"], 3.0, 0.5, size=12)
+    assert str(alone) == "+3.00 dB for +12 bytes"
+    assert {str(each) for each in _each(["a", "b", "c"], 3.0, 0.5, size=12)} == {
+        "+1.00 dB for +4 bytes (a part of what 3 layers do together)"
+    }
