@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
@@ -43,12 +45,17 @@ def fetch_files(
         HubError: one of its family; what arrived whole before stays.
         StorageError: the disk refuses.
     """
-    for _ in range(10):
+    begun, longest = time.monotonic(), 0.01
+    while True:
         fetched, unrecorded = _fetch_missing(listing, files, store, progress, offline)
         known = store.known(listing.repo_id, listing.commit)
         known |= {file.path: file for file in unrecorded if store.blob(file.sha256).is_file()}
         if all(known.get(file.path) == file for file in fetched):
             return fetched
+        if time.monotonic() - begun > hub_http.PATIENCE:
+            break
+        time.sleep(random.uniform(0, longest))  # of any length: else the two could go on in step
+        longest = min(2 * longest, 1.0)
     raise StorageError(f"files disappear from {store.root}", "wait until prune has finished, then pull again")
 
 

@@ -44,6 +44,7 @@ from pocketzoo.zoo.hub import http as hub_http
 from pocketzoo.zoo.hub.download import fetch, fetch_files
 from pocketzoo.zoo.hub.repositories import find_models, look_up
 from pocketzoo.zoo.hub.store import FRESH, Store
+from pocketzoo.zoo.hub.stored_files import Stored
 from pocketzoo.zoo.hub.weights import locate
 
 if TYPE_CHECKING:
@@ -1034,6 +1035,7 @@ import json, sys
 from pocketzoo.zoo.hub.repositories import look_up
 from pocketzoo.zoo.hub.download import fetch_files
 from pocketzoo.zoo.hub.store import Store
+from pocketzoo.zoo.hub.stored_files import Stored
 listing = look_up("acme/tinynet", sys.argv[1], Store())
 print("ready", flush=True)
 print(json.dumps({f.path: f.sha256 for f in fetch_files(listing, listing.files, Store())}))
@@ -1101,6 +1103,7 @@ import os, random, shutil, signal, sys, time
 from pocketzoo.zoo.hub.repositories import look_up
 from pocketzoo.zoo.hub.download import fetch_files
 from pocketzoo.zoo.hub.store import Store
+from pocketzoo.zoo.hub.stored_files import Stored
 
 def pull():
     listing = look_up("acme/tinynet", sys.argv[1], Store())
@@ -1145,9 +1148,37 @@ def test_a_hundred_kills_at_any_moment_leave_a_clean_store(hub, client, commit):
     assert finished > 3, "and after them"
 
 
+class Pruned(Store):
+    """A store where somebody removes each file right after it was recorded, so many times."""
+
+    removals = 0
+
+    def record(self, repo_id: str, commit: str, file: Stored) -> None:
+        super().record(repo_id, commit, file)
+        if self.removals:
+            self.removals -= 1
+            self.blob(file.sha256).unlink()
+
+
+def test_a_pull_goes_on_while_what_it_brought_is_removed(store, commit):
+    pruned = Pruned()
+    pruned.removals = 40  # of three files: over a dozen rounds
+    assert pull(pruned) == PULLED
+    assert pruned.removals == 0
+
+
+def test_a_pull_of_which_everything_is_removed_for_ever_ends(store, commit, monkeypatch, refused):
+    monkeypatch.setattr(hub_http, "PATIENCE", 0.5)
+    pruned = Pruned()
+    pruned.removals = sys.maxsize
+    with refused(StorageError, "files disappear from", hint="wait until prune has finished"):
+        pull(pruned)
+
+
 @pytest.mark.slow
-def test_prune_at_the_side_of_pulls_loses_nothing_that_was_recorded(hub, store, commit, tmp_path):
+def test_prune_at_the_side_of_pulls_loses_nothing_that_was_recorded(hub, store, commit, tmp_path, monkeypatch):
     """Two repositories share their weights; one is pruned over and over while both are pulled."""
+    monkeypatch.setattr(hub_http, "PATIENCE", float(LONG))
     hub.state.add_folder("acme/dropped", tmp_path / "repo")
     stop, errors = threading.Event(), []
 
@@ -1168,14 +1199,14 @@ def test_prune_at_the_side_of_pulls_loses_nothing_that_was_recorded(hub, store, 
                     errors.append(error)
 
     pruner = threading.Thread(target=prune)
-    pruner.start()
-    pullers = [threading.Thread(target=pulls, args=(name,)) for name in (REPO, "acme/dropped", REPO)]
-    for thread in pullers:
+    pullers = [threading.Thread(target=pulls, args=(name,)) for name in (REPO, REPO, "acme/dropped")]
+    for thread in (pruner, *pullers):
         thread.start()
-    for thread in pullers:
+    for thread in pullers[:2]:
         thread.join()
-    stop.set()
-    pruner.join()
+    stop.set()  # a pull of what each prune drops may need it: it goes on as long as that disappears
+    for thread in (pruner, *pullers):
+        thread.join()
     assert errors == []
     assert pull(store) == PULLED
     assert store.verify() == []
