@@ -196,6 +196,8 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
 @click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="Hold this output to --min-sqnr and to the floor of 10 dB; repeatable [default: all].")  # fmt: skip
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
 @click.option("--accept", is_flag=True, help="Keep a step that makes answers worse or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
@@ -221,6 +223,7 @@ def compress(
     samples: int,
     max_drop: float | None,
     min_sqnr: float | None,
+    outputs: tuple[str, ...],
     keep_slower: bool,
     accept: bool,
     dry_run: bool,
@@ -235,7 +238,7 @@ def compress(
     when the same command is given again. Exit code 3: a step was rejected. A .onnx file takes --int8 only.
     """
     from pocketzoo.compress.pipeline import compress_model
-    from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
+    from pocketzoo.compress.pipeline.acceptance import way_out, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
     from pocketzoo.zoo.bundles.work_folder import check_place
 
@@ -252,6 +255,7 @@ def compress(
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
         accept=accept,
+        outputs=outputs,
         seed=seed,
         skip_bad=skip_bad,
         force=force,
@@ -283,7 +287,7 @@ def compress(
         echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
-            print_hint(WAYS_OUT[rejected[-1].cause])
+            print_hint(way_out(rejected))
         click.get_current_context().exit(RejectedError.exit_code)
 
 

@@ -94,8 +94,9 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         ends = f"{first.metric.low:.3f} to {first.metric.high:.3f}"
         echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
     if len(first.outputs) > 1:
-        echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
-        named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
+        held = f" of {' and '.join(rows[-1].held)}" if rows[-1].held else ""
+        echo(f"\nSQNR of each output, dB (-: equal); the table above has the worst{held}")
+        named = [[f"{row.bundle} {_kind(row)}", *(_output(row, name) for name in row.outputs)] for row in rows[1:]]
         print_columns([["", *first.outputs], *named])
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
         echo(
@@ -110,8 +111,12 @@ def _metric(row: Measurement) -> str:
     return f"{row.metric.value:.3f}" if abs(row.metric.value) < 100 else f"{row.metric.value:,.1f}"  # no fraction
 
 
-def _decibels(sqnr: float | None) -> str:
-    return "-" if sqnr is None else f"{sqnr:.1f}"
+def _output(row: Measurement, name: str) -> str:
+    """How near an output is: in dB, or of values that have no distance the fraction that differs."""
+    sqnr = row.outputs[name]
+    if sqnr is None:
+        return "-"
+    return f"{row.differing[name]:.1%} differ" if name in row.differing else f"{sqnr:.1f}"
 
 
 def print_timings(rows: Sequence[Measurement]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name
@@ -24,6 +25,15 @@ class PlannedGraph:
 
     model: onnx.ModelProto
     plan: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGraphs:
+    """The float graphs on the way to the first end, and what is to be done to each."""
+
+    graphs: Mapping[str, PlannedGraph]
+    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
 
 
 def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iterable[Path]) -> None:
@@ -46,11 +56,9 @@ def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iter
         own = _names(compressor.for_graph(config, model))
         fields = {name: [n for n in named if n not in own.get(name, ())] for name, named in fields.items()}
         layers += layer_names(GraphIndex(model))
-    for field, missing in fields.items():
+    for name, missing in fields.items():
         if missing:
-            raise UnknownNameError(
-                f"{field} names no layer: {missing[0]!r}", nearest(missing[0], dict.fromkeys(layers))
-            )
+            raise UnknownNameError(f"{name} names no layer: {missing[0]!r}", nearest(missing[0], dict.fromkeys(layers)))
 
 
 def _names(config: Any) -> dict[str, Sequence[str]]:
