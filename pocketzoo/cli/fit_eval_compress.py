@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurem
 from pocketzoo.cli.training_options import model_options, training_options
 from pocketzoo.core.errors import DataError, RejectedError
 
+MOST_LAYERS = 12  # that are left as they are and have a line each
 SHOWN = 5  # names of samples that were skipped; all of them are in --json
 
 
@@ -363,9 +364,23 @@ def _print_decisions(manifest: Any) -> None:
         left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
         if left:
             echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
-            print_columns([["", name, why] for name, why in left.items()])
+            print_columns(_reasons(left))
+        for target, layers in step.report.in_float.items():
+            if more := {name: why for name, why in layers.items() if name not in taken and name not in left}:
+                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
+                print_columns(_reasons(more))
     for no in manifest.rejected:
         echo(f"rejected: {no.compressor}: {no.why}")
+
+
+def _reasons(layers: Mapping[str, str]) -> list[list[str]]:
+    """Layers and why; of many a line for each reason, with some of those that it is of."""
+    if len(layers) <= MOST_LAYERS:
+        return [["", name, why] for name, why in layers.items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, why in layers.items():
+        by_reason.setdefault(why, []).append(name)
+    return [["", f"{len(n)}", f"{why}: {', '.join(_shown(n))}"] for why, n in by_reason.items()]
 
 
 def _asked(config: dict[str, Any]) -> str:
@@ -386,3 +401,8 @@ def _print_plans(steps: list[Any]) -> None:
         ]
         echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
         print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])
+        said = {decision.layer for decision in step.decisions if decision.why}
+        for target, layers in step.report.in_float.items():
+            if more := {name: why for name, why in layers.items() if name not in said}:
+                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
+                print_columns(_reasons(more))

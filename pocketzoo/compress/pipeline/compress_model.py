@@ -15,7 +15,7 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
-from pocketzoo.compress.pipeline.planned_graph import check_names, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
@@ -185,6 +185,7 @@ def _forecast(job: Job) -> list[StepRecord]:
     cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=size_of(artifact))
     for compressor, config in job.configs:
         before, plans = cost, {}
+        in_float: dict[str, Mapping[str, str]] = {}
         if isinstance(compressor, ModuleCompressor):
             if module is None:
                 module = job.load_module(job.source)
@@ -194,7 +195,7 @@ def _forecast(job: Job) -> list[StepRecord]:
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)
         else:
-            size = 0
+            graphs = dict[str, PlannedGraph]()
             with scratch_folder() as folder:
                 if module is not None:
                     onnx_from_model(module, spec, folder / graph_name())
@@ -206,9 +207,13 @@ def _forecast(job: Job) -> list[StepRecord]:
                     calls = end.calls(name, job.graph_samples, partial(OnnxRunner, threads=1))
                     path = artifact.graphs[name]
                     graph = plan_graph(path, compressor, config, calls, one_of=len(end.graphs))
-                    plans[name] = graph.plan
-                    size += compressor.apply(graph.model, graph.plan, job.target).ByteSize()
-            plan, cost = plans.pop(MODEL, {}), replace(before, bytes=size)
+                    plans[name], graphs[name] = graph.plan, graph
+            planned, sizes = PlannedGraphs(graphs), list[int]()
+            for target in job.targets:
+                models = {n: compressor.apply(each.model, each.plan, target) for n, each in graphs.items()}
+                in_float[target.name] = planned.in_float(compressor, models)
+                sizes.append(sum(model.ByteSize() for model in models.values()))
+            plan, cost = plans.pop(MODEL, {}), replace(before, bytes=sizes[0])
         taken.append(
             StepRecord(
                 compressor=compressor.name,
@@ -218,7 +223,7 @@ def _forecast(job: Job) -> list[StepRecord]:
                 plan_version=compressor.plan_version,
                 graphs={name: to_plain(each) for name, each in plans.items()},
                 decisions=tuple(row for each in (plan, *plans.values()) if each for row in compressor.decisions(each)),
-                report=_changes(before, cost),
+                report=replace(_changes(before, cost), in_float=in_float),
             )
         )
     return taken

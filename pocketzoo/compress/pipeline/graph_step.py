@@ -7,8 +7,10 @@ at its other ends is in ``further_ends.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from onnx import ModelProto
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
@@ -36,6 +38,7 @@ class AppliedGraphs:
     target: TargetSpec
     artifact: Artifact
     unchanged: bool  # they compute what the float graphs do, in the same nodes
+    in_float: Mapping[str, str] = field(default_factory=dict)  # every layer that is, and why
 
     def discard(self, draft: Draft) -> None:
         """Take them out of the draft."""
@@ -76,6 +79,7 @@ def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job
             seconds=attempt.seconds,
             generation=further.reports,
             float_layers=dict(planned.float_layers),
+            in_float={each.target.name: each.in_float for each in applied if each.target.name in judged.reports},
             rejected=tuple(judged.rejected),
         )
         step = attempt.record({**{name: graph.plan for name, graph in planned.graphs.items()}, **further.plans}, report)
@@ -127,11 +131,12 @@ def apply_to_graphs(
     """Make the graphs for each target."""
     artifact, applied = artifact_of(attempt.bundle), []
     for target in job.targets:
-        paths, unchanged = dict(artifact.graphs), not job.settings.accept
+        paths, unchanged, models = dict(artifact.graphs), not job.settings.accept, dict[str, ModelProto]()
         for name, graph in planned.graphs.items():
-            paths[name], model = apply_to_graph(compressor, name, graph, target, draft)
-            unchanged = unchanged and same_graph(graph.model, model)
-        applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged))
+            paths[name], models[name] = apply_to_graph(compressor, name, graph, target, draft)
+            unchanged = unchanged and same_graph(graph.model, models[name])
+        in_float = planned.in_float(compressor, models)
+        applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged, in_float))
     return tuple(applied)
 
 

@@ -17,6 +17,9 @@ from pocketzoo.zoo.bundles.bundle import Draft, graph_name
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
+from pocketzoo.zoo.graphs.layer_precisions import float_layers
+
+FOR_BUDGET = "left for accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,22 @@ class PlannedGraphs:
     graphs: Mapping[str, PlannedGraph]
     float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
     judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
+
+    def in_float(self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
+        """Every layer that the graphs made for a target have in float, at any depth, and why.
+
+        As the budget, or the plan of its graph, says.
+        """
+        several = len(self.graphs) > 1
+        said = {
+            f"{name}:{decision.layer}" if several else decision.layer: decision.why
+            for name, graph in self.graphs.items()
+            for decision in compressor.decisions(graph.plan)
+            if decision.why
+        }
+        said |= {layer: f"{FOR_BUDGET} ({effect})" for layer, effect in self.float_layers.items()}
+        layers = (f"{name}:{n}" if several else n for name, model in models.items() for n in float_layers(model))
+        return {layer: said.get(layer) or f"{compressor.name} has no form of it for this target" for layer in layers}
 
 
 def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iterable[Path]) -> None:

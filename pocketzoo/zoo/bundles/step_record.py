@@ -69,6 +69,8 @@ class StepReport:
     sqnr_against_float: float | None = None  # dB against the float graph that the step began with
     samples: int = 0  # of the validation split, that the scores are of
     float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    # By target, every layer that the graph has in float, at any depth -> why.
+    in_float: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     generation: Mapping[str, GenerationReport] = field(default_factory=dict)  # by target
     rejected: tuple[Rejection, ...] = ()  # what was tried before this was accepted, or for other targets
 
