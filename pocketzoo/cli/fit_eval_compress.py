@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,9 @@ from pocketzoo.cli.options import (
     seed_option,
     skip_bad_option,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_decisions, print_json, print_measurements, print_plans, some
 from pocketzoo.cli.training_options import model_options, training_options
 from pocketzoo.core.errors import DataError, RejectedError
-
-MOST_LAYERS = 12  # that are left as they are and have a line each
-SHOWN = 5  # names of samples that were skipped; all of them are in --json
 
 
 @click.command()
@@ -138,18 +135,13 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[["", name] for name in _shown(scores.get("skipped_samples", []))],
+            *[["", name] for name in some(scores.get("skipped_samples", []))],
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
-
-
-def _shown(names: Sequence[str]) -> list[str]:
-    """The first of the names."""
-    return [*names[:SHOWN], "..."] if len(names) > SHOWN else list(names)
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:
@@ -266,7 +258,7 @@ def compress(
         if as_json:
             print_json(steps)
         else:
-            _print_plans(steps)
+            print_plans(steps)
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
@@ -283,7 +275,7 @@ def compress(
         )
     else:
         print_measurements(bundle.manifest.measurements)
-        _print_decisions(bundle.manifest)
+        print_decisions(bundle.manifest)
         left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
         echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
@@ -349,60 +341,3 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
     if int8:
         steps.append(Step("int8", Int8Config()))
     return steps
-
-
-def _print_decisions(manifest: Any) -> None:
-    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
-    for step in manifest.steps:
-        for no in step.report.rejected:
-            what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
-            echo(f"rejected: {step.compressor}{what}: {no.why}")
-        if taken := step.report.float_layers:
-            others = sum(bool(decision.precision) for decision in step.decisions)
-            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
-            print_columns([["", name, why] for name, why in taken.items()])
-        left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
-        if left:
-            echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
-            print_columns(_reasons(left))
-        for target, layers in step.report.in_float.items():
-            if more := {name: why for name, why in layers.items() if name not in taken and name not in left}:
-                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
-                print_columns(_reasons(more))
-    for no in manifest.rejected:
-        echo(f"rejected: {no.compressor}: {no.why}")
-
-
-def _reasons(layers: Mapping[str, str]) -> list[list[str]]:
-    """Layers and why; of many a line for each reason, with some of those that it is of."""
-    if len(layers) <= MOST_LAYERS:
-        return [["", name, why] for name, why in layers.items()]
-    by_reason: dict[str, list[str]] = {}
-    for name, why in layers.items():
-        by_reason.setdefault(why, []).append(name)
-    return [["", f"{len(n)}", f"{why}: {', '.join(_shown(n))}"] for why, n in by_reason.items()]
-
-
-def _asked(config: dict[str, Any]) -> str:
-    """The numbers of a config."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
-
-
-def _print_plans(steps: list[Any]) -> None:
-    for step in steps:
-        changes = [
-            f"{change.before:,} -> {change.after:,} {words}"
-            for change, words in (
-                (step.report.parameters, "parameters"),
-                (step.report.macs, "MACs"),
-                (step.report.bytes, "bytes"),
-            )
-            if change is not None
-        ]
-        echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
-        print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])
-        said = {decision.layer for decision in step.decisions if decision.why}
-        for target, layers in step.report.in_float.items():
-            if more := {name: why for name, why in layers.items() if name not in said}:
-                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
-                print_columns(_reasons(more))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
@@ -51,7 +50,7 @@ class Score:
     def worst(self) -> str:
         """The name of the output that has it."""
         held = self.held or tuple(self.outputs)
-        return min(held, key=lambda name: np.inf if (sqnr := self.outputs[name]) is None else sqnr, default="")
+        return min(held, key=lambda name: math.inf if (sqnr := self.outputs[name]) is None else sqnr, default="")
 
 
 class Judge:
