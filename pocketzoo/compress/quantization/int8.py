@@ -210,7 +210,8 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     _check_tensors(plan)
-    return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
+    own = without_bodies(plan).tensors
+    return {name.removesuffix(DIVISOR): own[name] for name in own if name.endswith(DIVISOR)}
 
 
 def _split_norms(model: ModelProto) -> None:

@@ -16,7 +16,6 @@ from pocketzoo.compress.quantization.skipped_layers import for_graph
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.layer_precisions import placed_layers
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -90,9 +89,9 @@ def without_bodies(plan: Int8Plan) -> Int8Plan:
     return replace(plan, bodies={}, tensors=own, sha256="")
 
 
-def has_bodies_with_layers(index: GraphIndex) -> bool:
-    """Whether a node of a graph has layers inside."""
-    return any(layer.inside for layer in placed_layers(index.model))
+def inner_layers(plan: Int8Plan) -> list[str]:
+    """The layers of a plan that are inside nodes, at any depth."""
+    return [name for body in plan.bodies.values() for name in (*body.layers, *inner_layers(body))]
 
 
 def _prefix(place: str) -> str:

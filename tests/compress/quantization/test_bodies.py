@@ -8,11 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.quantization import fp8, int8
 from pocketzoo.compress.quantization.bodies import Calls, bodies_of
 from pocketzoo.plugins.plan_descriptions import describe_int8
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.catalog.specs import Fp8Encoding
 from pocketzoo.zoo.graphs.layer_precisions import float_layers, placed_layers
 
 TARGETS = {target.name: target for target in pocketzoo_targets()}
@@ -206,3 +207,15 @@ def test_new_names_are_nobody_elses():
     wanted, given = (run(each, samples(1)) for each in (model, made))
     assert 10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()) > 25
     assert int8.apply(model, plan, TARGETS["tensorrt-rtx"]) == made
+
+
+def test_fp8_leaves_what_is_inside_by_name():
+    model = nested()
+    model.graph.node[-1].output[0] = "chosen"
+    model.graph.node.append(layer("outer", "chosen", "y"))
+    model.graph.initializer.append(weight("outer", 11))
+    plan = int8.plan(model, Int8Config(), samples())
+    made, chosen = fp8.apply(model, plan, Fp8Encoding(conv_channels=1, matmul_channels=1, kernel=9))
+    inside = "it is inside a node, whose body stays in floats"
+    assert {name for name, why in chosen.left.items() if why == inside} == {"a", "d", "e"}
+    assert set(float_layers(made)) == {"a", "d", "e"}
