@@ -143,7 +143,7 @@ class Calls:
         for values in values_of(outer, [*seen.values(), *around], one_by_one(self.outer, self.samples)):
             fixed = {name: values[name] for name in around}
             for number in range(min((len(values[out]) for out in seen.values()), default=0)):
-                yield {**{name: values[out][number] for name, out in seen.items()}, **fixed}
+                yield {**{name: np.asarray(values[out][number]) for name, out in seen.items()}, **fixed}
 
 
 def _shown(outer: ModelProto, body: Body) -> tuple[ModelProto, dict[str, str]]:

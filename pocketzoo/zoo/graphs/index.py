@@ -190,9 +190,10 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
     Raises:
         UnknownNameError: ``skip`` names no layer.
     """
-    left = left_alone(index)
+    left = left_alone(index, inside=False)
     layers = [node for node in index.nodes if index.is_layer(node)]
-    check_skip(skip, dict.fromkeys([*(layer_name(n.input[1]) for n in layers), *left, *map(layer_name, others)]))
+    known = [*(layer_name(n.input[1]) for n in layers), *left_alone(index), *map(layer_name, others)]
+    check_skip(skip, dict.fromkeys(known))
     open_ = [node for node in layers if layer_name(node.input[1]) not in left]
     return [node for node in open_ if not matches(layer_name(node.input[1]), skip)]
 

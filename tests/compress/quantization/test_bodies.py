@@ -83,7 +83,11 @@ def looped() -> onnx.ModelProto:
     nodes = [
         layer("w", "state", "p"),
         layer("v", "x", "q"),
-        helper.make_node("Add", ["p", "q"], ["r"]),
+        helper.make_node("Cast", ["i"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Where", ["go", "number", "number"], ["count"]),
+        helper.make_node("Sub", ["p", "count"], ["late"]),
+        helper.make_node("Add", ["late", "count"], ["same"]),
+        helper.make_node("Add", ["same", "q"], ["r"]),
         helper.make_node("Tanh", ["r"], ["next"]),
         ON,
     ]
