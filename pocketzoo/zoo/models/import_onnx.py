@@ -39,7 +39,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     open_config,
     spec_and_config,
 )
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, assigns_once, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
+KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch of fixed size into the graph
 QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
@@ -209,6 +210,7 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     as_written = not model.functions and len(inputs) == len(model.graph.input)
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
+    tidy.ir_version = max(tidy.ir_version, 8)  # first: up to 3 a constant had to be an input as well
     if opset_of(tidy) < OPSET:
         as_written = False
         try:
@@ -217,24 +219,29 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
             raise UnsupportedModelError(
                 f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
-    tidy.ir_version = max(tidy.ir_version, 8)
     time_left = TimeLeft(str(path))
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
     own = session if as_written else load_foreign(model, path, time_left)
-    return batched_graph(own, folded, path, time_left)
+    try:
+        return batched_graph(own, folded, path, time_left)
+    except UnsupportedModelError:
+        folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
+        return batched_graph(own, folded, path, time_left)
 
 
-def _folded(model: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, BoundedSession]:
+def _folded(
+    model: ModelProto, path: Path, time_left: TimeLeft, without: Sequence[str] = ()
+) -> tuple[ModelProto, BoundedSession]:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators.
 
     And the session that made it.
     """
     with scratch_folder() as folder:
         place = folder / "folded.onnx"
-        session = load_foreign(model, path, time_left, optimized=place)
+        session = load_foreign(model, path, time_left, optimized=place, without=without)
         folded = onnx.load(place)
-    if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
+    if any(node.domain not in STANDARD for node in nodes(folded.graph.node)) or not assigns_once(folded.graph):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
     standard = [o for o in folded.opset_import if o.domain in STANDARD]
     del folded.opset_import[:]
