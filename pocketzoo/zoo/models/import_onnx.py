@@ -31,6 +31,7 @@ from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
     feeding,
@@ -38,8 +39,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     open_config,
     spec_and_config,
 )
-from pocketzoo.zoo.graphs.cost import layer_costs
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, nodes
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, assigns_once, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
+KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch of fixed size into the graph
 QUANTIZED = (
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
@@ -141,7 +142,8 @@ def open_graph(
         if tokenizer.is_file():
             for name in needed_files(spec, default_registry()):
                 shutil.copyfile(tokenizer, draft.folder / source_file_name(name))
-        layers = layer_costs(graph)
+        processor = open_config(spec, registry=registry)
+        layers = graph_costs([graph], processor)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
@@ -152,6 +154,7 @@ def open_graph(
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
+            counted_at=sizes_counted_at(processor),
             provenance={"source": path.name, "sha256": content_digest(path), "opset": opset_of(model)},
             layers={"float": tuple(layers)},
         )
@@ -207,6 +210,7 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
     as_written = not model.functions and len(inputs) == len(model.graph.input)
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
+    tidy.ir_version = max(tidy.ir_version, 8)  # first: up to 3 a constant had to be an input as well
     if opset_of(tidy) < OPSET:
         as_written = False
         try:
@@ -215,24 +219,29 @@ def _tidied(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
             raise UnsupportedModelError(
                 f"{path} has opset {opset_of(model)} and cannot be converted: {error}", f"export it with opset {NEWER}"
             ) from error
-    tidy.ir_version = max(tidy.ir_version, 8)
     time_left = TimeLeft(str(path))
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
     own = session if as_written else load_foreign(model, path, time_left)
-    return batched_graph(own, folded, path, time_left)
+    try:
+        return batched_graph(own, folded, path, time_left)
+    except UnsupportedModelError:
+        folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
+        return batched_graph(own, folded, path, time_left)
 
 
-def _folded(model: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, BoundedSession]:
+def _folded(
+    model: ModelProto, path: Path, time_left: TimeLeft, without: Sequence[str] = ()
+) -> tuple[ModelProto, BoundedSession]:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the standard's operators.
 
     And the session that made it.
     """
     with scratch_folder() as folder:
         place = folder / "folded.onnx"
-        session = load_foreign(model, path, time_left, optimized=place)
+        session = load_foreign(model, path, time_left, optimized=place, without=without)
         folded = onnx.load(place)
-    if any(node.domain not in STANDARD for node in nodes(folded.graph.node)):
+    if any(node.domain not in STANDARD for node in nodes(folded.graph.node)) or not assigns_once(folded.graph):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
     standard = [o for o in folded.opset_import if o.domain in STANDARD]
     del folded.opset_import[:]
