@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.metric_value import MetricValue
@@ -77,7 +78,7 @@ def measure_confusion(
     batches = Batches(known, processor, skipped=skipped)
     metric, worst, samples, wrong = task.scores(), list[tuple[float, int, _Answered]](), 0, 0
     can_tell = hasattr(task.task, "errors")
-    with OnnxRunner(bundle.graph("cpu")) as runner:
+    with open_artifact(artifact_of(bundle, "cpu"), OnnxRunner) as runner:
         answered = _answered(batches, runner, task, metric)
         for each in progress.track(answered, "finding the worst answers", len(known)):
             samples += 1

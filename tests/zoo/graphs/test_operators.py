@@ -40,7 +40,7 @@ ALONE = {
     "zoo/graphs/cost.py": ({"Gather"}, "looks behind the lookup of a codebook"),
     "zoo/graphs/half_precision.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
     "zoo/models/export_graph.py": ({"MatMul"}, "torch's exporter transposes its weights alone"),
-    "zoo/models/import_onnx.py": ({"MatMulInteger"}, "one of those that show a graph to be quantized already"),
+    "zoo/graphs/foreign/quantized.py": ({"MatMulInteger"}, "one of those that show a graph to be quantized already"),
 }
 
 
