@@ -34,11 +34,13 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.described import spec_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
+from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
+from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -250,6 +252,7 @@ def export_request(
         free = {name for t in processor.inputs for axis, name in t.free.items() if axis != t.batch}
         usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
     usual |= {axis: (length, length, length) for axis, length in getattr(processor, "taken", {}).items()}
+    usual |= {axis: sizes for axis, sizes in _known_sizes(bundle, processor).items() if axis not in usual}
     if graph != MODEL and spec.parts and graph in (parts := getattr(config, spec.parts)):
         spec, config = spec_and_config(parts[graph], registry)
     return ExportRequest(
@@ -263,6 +266,20 @@ def export_request(
         states=artifact_of(bundle).states,
         options=replace(options, usual={**usual, **options.usual}),
     )
+
+
+def _known_sizes(bundle: Bundle, processor: Processor) -> dict[str, Sizes]:
+    """The lengths of free axes that all samples come in, such as the pixels that images are scaled to."""
+    signature = bundle.manifest.signature
+    if signature is None or processor.lengths is not None or all(not t.free for t in signature.inputs):
+        return {}
+    sample = random_samples(processor, 1)
+    return {
+        name: (sample[tensor.name].shape[axis],) * 3
+        for tensor in signature.inputs
+        for axis, name in tensor.free.items()
+        if axis != tensor.batch and tensor.name in sample and sample[tensor.name].ndim == len(tensor.shape)
+    }
 
 
 def _samples(

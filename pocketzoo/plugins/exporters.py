@@ -28,7 +28,7 @@ def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, requ
 def _trtexec(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
     from pocketzoo.zoo.backends.tensorrt.trtexec import save_script
 
-    save_script(graph, out, target, request)
+    save_script(graph, out, target, request, progress)
 
 
 @hookimpl

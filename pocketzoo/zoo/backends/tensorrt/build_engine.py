@@ -19,6 +19,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.tensorrt.build_machine import check_machine
 from pocketzoo.zoo.backends.tensorrt.build_progress import watched
 from pocketzoo.zoo.backends.tensorrt.engine_cache import EngineCache, engine_key
+from pocketzoo.zoo.backends.tensorrt.engine_graph import engine_graph
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.garbage_collector import uncollected
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
@@ -59,7 +60,7 @@ def save_engine(
         with replacing_file(out) as temporary:
             temporary.write_bytes(known.read_bytes())
         return
-    parsed = _parsed(trt, graph, target, options)
+    parsed = _parsed(trt, graph, target, options, progress)
     config, profile = _configured(trt, parsed, target, options)
     progress.say(f"building the engine with {facts_of(target).module} {trt.__version__}{profile}")
     timings = cache.timings(facts_of(target).module, str(trt.__version__), gpu) if _times(trt) else None
@@ -156,11 +157,13 @@ def _begun(trt: ModuleType) -> tuple[Any, Any, Any, Any]:
     return logger, builder, network, trt.OnnxParser(network, logger)
 
 
-def _parsed(trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOptions) -> _Parsed:
+def _parsed(
+    trt: ModuleType, graph: Path, target: TargetSpec, options: EngineOptions, progress: Progress = SILENT
+) -> _Parsed:
     logger, builder, network, parser = _begun(trt)
     if options.dla is not None and hasattr(trt, "OnnxParserFlag") and hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA"):
         parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
-    if not parser.parse(graph.read_bytes()):
+    if not parser.parse(engine_graph(graph, options, progress)):
         raise ExportError(
             f"{facts_of(target).module}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
             f"list all findings: pocketzoo check MODEL --target {target.name}; or compress with --target {target.name}",
@@ -192,7 +195,8 @@ def _configured(trt: ModuleType, parsed: _Parsed, target: TargetSpec, options: E
     axes: dict[str, Sizes] = {}
     for i in range(parsed.network.num_inputs):
         tensor = parsed.network.get_input(i)
-        free = {d: tensor.get_dimension_name(d) or "" for d, size in enumerate(tensor.shape) if size == -1}
+        # An axis without a name is called as the graph's signature calls it.
+        free = {d: tensor.get_dimension_name(d) or f"{tensor.name}_{d}" for d, n in enumerate(tensor.shape) if n == -1}
         sizes = {d: options.sizes(name) for d, name in free.items()}
         axes |= {name: sizes[d] for d, name in free.items()}
         if free:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from pathlib import Path
 
 from onnx import ModelProto
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_folder
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.tensorrt.build_engine import check_axes
+from pocketzoo.zoo.backends.tensorrt.engine_graph import engine_graph
 from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.index import graph_inputs
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.signature import signature_of
 
 SCRIPT = "build.sh"
 TOOLS = {"tensorrt": "trtexec", "tensorrt_rtx": "tensorrt_rtx"}  # the module -> the tool that comes with it
@@ -47,28 +48,32 @@ def command(model: ModelProto, target: TargetSpec, options: EngineOptions, *, gr
     return words
 
 
-def save_script(graph: Path, out: Path, target: TargetSpec, request: ExportRequest) -> None:
+def save_script(
+    graph: Path, out: Path, target: TargetSpec, request: ExportRequest, progress: Progress = SILENT
+) -> None:
     """Write the folder ``out``: the graph, and a script with the command."""
     words = command(load_graph(graph), target, request.options)
     with replacing_folder(out) as folder:
-        shutil.copyfile(graph, folder / "model.onnx")
+        (folder / "model.onnx").write_bytes(engine_graph(graph, request.options, progress))
         script = folder / SCRIPT
         script.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit\n{shlex.join(words)}\n', "utf8")
         os.chmod(script, 0o755)
+
+
+def _quoted(name: str) -> str:
+    """trtexec takes a name in quotes where it has a colon, which ends names otherwise."""
+    return f"'{name}'" if ":" in name else name
 
 
 def _shapes(model: ModelProto, options: EngineOptions) -> list[str]:
     """The profile of every input with a free axis."""
     texts: list[list[str]] = [[], [], []]
     axes: dict[str, Sizes] = {}
-    for value in graph_inputs(model):
-        dims = value.type.tensor_type.shape.dim
-        if all(d.HasField("dim_value") for d in dims):
-            continue
-        free = {d.dim_param: options.sizes(d.dim_param) for d in dims if not d.HasField("dim_value")}
+    for tensor in signature_of(model).inputs:
+        free = {name: options.sizes(name) for name in tensor.free.values()}
         axes |= free
-        for k, text in enumerate(texts):
-            sizes = [d.dim_value if d.HasField("dim_value") else free[d.dim_param][k] for d in dims]
-            text.append(f"{value.name}:{'x'.join(map(str, sizes))}")
+        for k, text in enumerate(texts if free else ()):
+            sizes = [free[dim][k] if isinstance(dim, str) else dim for dim in tensor.shape]
+            text.append(f"{_quoted(tensor.name)}:{'x'.join(map(str, sizes))}")
     check_axes(axes, options)
     return [f"--{name}Shapes={','.join(text)}" for name, text in zip(("min", "opt", "max"), texts, strict=True) if text]

@@ -6,14 +6,18 @@ import os
 import shlex
 import subprocess
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
+import pocketzoo
 from pocketzoo.core.errors import ExportError
 from pocketzoo.deploy.export import export
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.trtexec import command
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
+from pocketzoo.zoo.models.import_onnx import OnnxMetadata
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
 
@@ -60,6 +64,45 @@ def test_the_command_is_printed(run, fitted, tmp_path):
     assert done.exit_code == 0
     assert done.stdout.startswith("trtexec --onnx=model.onnx ")
     assert "--optShapes=image:2x1x28x28" in done.stdout
+
+
+def foreign(path, names=("x", "y"), shape=("n", 3, "height", "width")):
+    """A convolution of images of any size."""
+    weight = numpy_helper.from_array(np.ones((2, 3, 3, 3), np.float32) / 27, "w")
+    nodes = [helper.make_node("Conv", [names[0], "w"], [names[1]], pads=[1] * 4)]
+    ends = [
+        helper.make_tensor_value_info(name, 1, dims)
+        for name, dims in zip(names, (shape, ["n", 2, None, None]), strict=True)
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_lengths_that_the_bundle_knows_are_those_of_the_engine(tmp_path):
+    """Images are scaled to one size before the graph has them."""
+    bundle = pocketzoo.open_graph(foreign(tmp_path / "any.onnx"), OnnxMetadata(size=40))
+    words = (export(bundle.path, to="trtexec", out=tmp_path / "t") / "build.sh").read_text()
+    for name, batch in (("min", 1), ("opt", 8), ("max", 32)):
+        assert f"--{name}Shapes=x:{batch}x3x40x40" in words
+    asked = EngineOptions(shapes={"height": (32, 40, 64)})
+    words = (export(bundle.path, to="trtexec", out=tmp_path / "u", engine=asked) / "build.sh").read_text()
+    assert "--minShapes=x:1x3x32x40" in words
+    assert "--maxShapes=x:32x3x64x40" in words
+
+
+def test_a_name_with_a_colon_is_quoted_for_trtexec(tmp_path):
+    """Tensorflow's names have them, and trtexec ends a name there."""
+    model = onnx.load(foreign(tmp_path / "tf.onnx", names=("images:0", "out:0")))
+    words = command(model, TARGETS["tensorrt"], EngineOptions())
+    assert "--optShapes='images:0':8x3x8x8" in words
+    assert shlex.split(shlex.join(words)) == words
+
+
+def test_an_axis_without_a_name_can_be_given_lengths(tmp_path):
+    model = onnx.load(foreign(tmp_path / "any.onnx", shape=("n", 3, "height", None)))
+    words = command(model, TARGETS["tensorrt"], EngineOptions(shapes={"x_3": (8, 16, 24)}))
+    assert "--maxShapes=x:32x3x32x24" in words
 
 
 @pytest.mark.parametrize(
