@@ -238,7 +238,7 @@ def predict(
     provider: str | None,
     as_json: bool,
 ) -> None:
-    """Show what a model answers, by its task: classes, labels, numbers.
+    """Show what MODEL answers, by its task: classes, labels, numbers.
 
     FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
     which each row is a sample; or .json.

@@ -49,7 +49,7 @@ WHERE = {
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
     "predict": (
         "export_bench_report",
-        "Show what a model answers, by its task: classes, labels, numbers.",
+        "Show what MODEL answers, by its task: classes, labels, numbers.",
     ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),

@@ -16,6 +16,7 @@ from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.metric_value import MetricValue
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import Estimate
@@ -102,7 +103,7 @@ def measure_confusion(
     )
 
 
-def _answered(batches: Batches, runner: OnnxRunner, task: ModelTask, metric: Any) -> Iterator[_Answered]:
+def _answered(batches: Batches, runner: Runner, task: ModelTask, metric: Any) -> Iterator[_Answered]:
     """Every sample that can be read, in its place."""
     assert batches.split.targets is not None
     bad = batches.skipped

@@ -14,7 +14,7 @@ from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
-from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress

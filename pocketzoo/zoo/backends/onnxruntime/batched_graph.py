@@ -28,8 +28,8 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
-from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
-from pocketzoo.zoo.graphs.foreign.one_sample import mark_one_sample, sample_axis, with_run_axes
+from pocketzoo.zoo.graphs.batch_axis import free_batch, mark_one_sample, name_batch
+from pocketzoo.zoo.graphs.foreign.one_sample import sample_axis, with_run_axes
 from pocketzoo.zoo.graphs.signature import signature_of
 
 TYPES = (
@@ -142,7 +142,7 @@ def _one_sample(
     for tensor in signature.outputs:
         out = expected[tensor.name]
         first = tensor.shape[0] if tensor.shape else None
-        counts = first in names or first == 1 or (bool(names) and first == f"{tensor.name}_0")
+        counts = bool(names) and (first in {*names, 1} or first == f"{tensor.name}_0")
         axes[tensor.name] = 0 if out.ndim and out.shape[0] == 1 and counts else None
     mark_one_sample(marked, axes, {name: out.ndim for name, out in expected.items()})
     return BatchedGraph(marked, with_run_axes(signature_of(marked), axes), filling.length, why)

@@ -10,32 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from onnx import ModelProto
-
-from pocketzoo.zoo.catalog.signature import BATCH, ONE, SAMPLES, ModelSignature, TensorSpec
-from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.catalog.signature import BATCH, ModelSignature, TensorSpec
 
 CALLED = ("batch", "batch_size", "n", "b", "bs")  # what exporters call the axis of samples
-
-
-def mark_one_sample(model: ModelProto, axes: Mapping[str, int | None], ranks: Mapping[str, int]) -> None:
-    """Say in a graph that a run takes one sample, in place; axes that stand for it are of length 1.
-
-    ``ranks`` are the numbers of axes of the outputs: a file need not state their shapes.
-    """
-    model.metadata_props.add(key=SAMPLES, value=ONE)
-    for value in (*graph_inputs(model), *model.graph.output):
-        shape = value.type.tensor_type.shape
-        if len(shape.dim) != ranks.get(value.name, len(shape.dim)):
-            del shape.dim[:]
-            for _ in range(ranks[value.name]):
-                shape.dim.add()
-        for i, dim in enumerate(shape.dim):
-            if i == axes[value.name]:
-                dim.dim_value = 1
-            elif not dim.HasField("dim_value") and not dim.dim_param:
-                dim.dim_param = f"{value.name}_{i}"  # so that lengths can be given for it
-    del model.graph.value_info[:]
 
 
 def sample_axis(tensor: TensorSpec) -> int | None:

@@ -7,8 +7,8 @@ from onnx import ModelProto, NodeProto
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, nodes
 from pocketzoo.zoo.graphs.safety import ONNXRUNTIME
 
-# Of the standard, and of onnxruntime, where these are what no rule of names says.
-STANDARDS = frozenset({
+# Operators of the standard, and of onnxruntime, where these are what no rule of names says.
+QUANTIZED = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
     "MatMulInteger",
 })  # fmt: skip
@@ -29,5 +29,5 @@ def quantizing_nodes(model: ModelProto) -> tuple[str, ...]:
 
 def _quantizes(node: NodeProto) -> bool:
     if node.domain in STANDARD:
-        return node.op_type in STANDARDS
+        return node.op_type in QUANTIZED
     return node.domain == ONNXRUNTIME and (node.op_type in ONNXRUNTIMES or node.op_type.startswith(PREFIXES))
