@@ -143,6 +143,8 @@ def export(
 @click.option(
     "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="Minimum time to run each model."
 )
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="SQNR is the worst of these outputs; repeatable [default: all].")  # fmt: skip
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory, in a process per model.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Plot to an .svg or .html file.")
 @click.option("--save", is_flag=True, help="Store the results in the bundles, for report.")
@@ -158,6 +160,7 @@ def bench(
     length: str | None,
     threads: int,
     seconds: float,
+    outputs: tuple[str, ...],
     memory: bool,
     plot: Path | None,
     save: bool,
@@ -185,6 +188,7 @@ def bench(
         lengths=_numbers(length, "--length") if length else (),
         seconds=seconds,
         threads=threads,
+        outputs=outputs,
         memory=memory,
         save=save,
         seed=seed,

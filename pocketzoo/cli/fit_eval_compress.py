@@ -27,10 +27,8 @@ from pocketzoo.cli.options import (
     skip_bad_option,
     training_options,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
+from pocketzoo.cli.render import Bars, print_columns, print_decisions, print_json, print_measurements, print_plans, some
 from pocketzoo.core.errors import RejectedError
-
-SHOWN = 5  # names of samples that were skipped; all of them are in --json
 
 
 @click.command()
@@ -140,18 +138,13 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[["", name] for name in _shown(scores.get("skipped_samples", []))],
+            *[["", name] for name in some(scores.get("skipped_samples", []))],
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
-
-
-def _shown(names: Sequence[str]) -> list[str]:
-    """The first of the names."""
-    return [*names[:SHOWN], "..."] if len(names) > SHOWN else list(names)
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:
@@ -188,6 +181,8 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
 @click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="Hold this output to --min-sqnr and to the floor of 10 dB; repeatable [default: all].")  # fmt: skip
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
 @click.option("--accept", is_flag=True, help="Keep a step that makes answers worse or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
@@ -207,6 +202,7 @@ def compress(
     samples: int,
     max_drop: float | None,
     min_sqnr: float | None,
+    outputs: tuple[str, ...],
     keep_slower: bool,
     accept: bool,
     dry_run: bool,
@@ -221,7 +217,7 @@ def compress(
     when the same command is given again. Exit code 3: a step was rejected.
     """
     from pocketzoo.compress.pipeline import compress_model
-    from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
+    from pocketzoo.compress.pipeline.acceptance import way_out, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
 
     settings = CompressSettings(
@@ -233,6 +229,7 @@ def compress(
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
         accept=accept,
+        outputs=outputs,
         seed=seed,
         skip_bad=skip_bad,
         force=force,
@@ -242,7 +239,7 @@ def compress(
         if as_json:
             print_json(steps)
         else:
-            _print_plans(steps)
+            print_plans(steps)
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
@@ -259,12 +256,12 @@ def compress(
         )
     else:
         print_measurements(bundle.manifest.measurements)
-        _print_decisions(bundle.manifest)
+        print_decisions(bundle.manifest)
         left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
         echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
-            print_hint(WAYS_OUT[rejected[-1].cause])
+            print_hint(way_out(rejected))
         click.get_current_context().exit(RejectedError.exit_code)
 
 
@@ -280,41 +277,3 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
     if int8:
         steps.append(Step("int8", Int8Config()))
     return steps
-
-
-def _print_decisions(manifest: Any) -> None:
-    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
-    for step in manifest.steps:
-        for no in step.report.rejected:
-            what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
-            echo(f"rejected: {step.compressor}{what}: {no.why}")
-        if taken := step.report.float_layers:
-            others = sum(bool(decision.precision) for decision in step.decisions)
-            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
-            print_columns([["", name, why] for name, why in taken.items()])
-        left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
-        if left:
-            echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
-            print_columns([["", name, why] for name, why in left.items()])
-    for no in manifest.rejected:
-        echo(f"rejected: {no.compressor}: {no.why}")
-
-
-def _asked(config: dict[str, Any]) -> str:
-    """The numbers of a config."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
-
-
-def _print_plans(steps: list[Any]) -> None:
-    for step in steps:
-        changes = [
-            f"{change.before:,} -> {change.after:,} {words}"
-            for change, words in (
-                (step.report.parameters, "parameters"),
-                (step.report.macs, "MACs"),
-                (step.report.bytes, "bytes"),
-            )
-            if change is not None
-        ]
-        echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
-        print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])

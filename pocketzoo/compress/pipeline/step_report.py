@@ -56,6 +56,8 @@ def measure_step(
         else Change(before=old.agreement, after=new.agreement),
         sqnr=new.sqnr,
         outputs=dict(new.outputs) if len(new.outputs) > 1 else {},
+        differing=dict(new.differing),
+        held=new.held,
         samples=new.samples,
     )
 

@@ -32,7 +32,7 @@ from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
-from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable, stored_names
+from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
 from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
@@ -41,6 +41,7 @@ from pocketzoo.zoo.tasks.agreement import noise_to_signal
 # What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
 BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
 TRIALS = 16  # samples they are compared on
+SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
 
@@ -54,9 +55,11 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
         DataError: there are no samples, or an activation is not finite.
     """
     index = GraphIndex(model)
-    left = {name: why for name, why in left_alone(index).items() if not matches(name, config.skip)}
+    left = left_alone(index)
     table_names = embeddings.tables(index) if config.embeddings else []
     layers = quantizable(index, config.skip, table_names)
+    open_ = {layer_name(node.input[1]) for node in layers}
+    left |= {name: SKIPPED for name in layer_names(index) if name not in open_ and name not in left}
     if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
         model, index = plain, GraphIndex(plain)
         layers = quantizable(index, config.skip, table_names)

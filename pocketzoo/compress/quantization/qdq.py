@@ -17,8 +17,8 @@ from pocketzoo.compress.plans import Range
 from pocketzoo.zoo.catalog.specs import Int8Encoding
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
 from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
-from pocketzoo.zoo.graphs.node import layer_name
-from pocketzoo.zoo.graphs.operators import QUANTIZABLE, RECURRENT, is_quantizable, out_axis
+from pocketzoo.zoo.graphs.node import attribute, layer_name
+from pocketzoo.zoo.graphs.operators import QUANTIZABLE, RECURRENT, is_quantizable, operator_of, out_axis
 
 # Operators that integer kernels exist for besides the layers with weights.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
@@ -30,6 +30,7 @@ MOVES = {
     "Squeeze",
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
+MOVED = {*MOVES, "Slice"}  # what onnxruntime puts before the Q/DQ nodes of what is read
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantized
 
 
@@ -68,12 +69,12 @@ class Integers:
         return useful and (not joins or all(self._made_by_integers(name) for name in node.input))
 
     def recurs(self, name: str) -> bool:
-        """Whether only recurrent layers read a tensor, moved or as it is."""
-        return name in self._recurring
+        """Whether only recurrent layers and whoever takes the outputs read a tensor, moved or as it is.
 
-    def reads_recurrently(self, node: NodeProto) -> bool:
-        """NVIDIA's builder fails on recurrent layers that read Q/DQ nodes, through moves as well."""
-        return node.op_type in RECURRENT or (node.op_type in MOVES and self.recurs(node.output[0]))
+        NVIDIA's builder fails on recurrent layers that read Q/DQ nodes, through moves as well, and an output is not
+        rounded for being moved first.
+        """
+        return name in self._recurring
 
     @cached_property
     def _recurring(self) -> set[str]:
@@ -81,7 +82,7 @@ class Integers:
 
         A node reads what earlier nodes make, so its own output is known by then.
         """
-        recurring: set[str] = set()
+        recurring = set(self.index.outputs)
         others: set[str] = set()  # that something else reads as well
         for node in reversed(self.index.nodes):
             moved = node.op_type in MOVES and node.output[0] in recurring and node.output[0] not in others
@@ -198,7 +199,7 @@ class Int8Writer(QdqWriter):
             renamed[entry] = self.quantize_dequantize(entry)
         for node in nodes:
             integer = self.is_integer(node)
-            floats = is_quantizable(node) or self.is_integer.reads_recurrently(node)
+            floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
             self.nodes.append(node)
             if integer and is_quantizable(node):
                 self.nodes.pop()
@@ -206,13 +207,21 @@ class Int8Writer(QdqWriter):
                 self.nodes.append(node)
             for i, name in enumerate(node.input):
                 # A layer that is to stay float reads the float tensor: between Q/DQ nodes onnxruntime would quantize
-                # its weights after all, with one scale for the whole tensor.
+                # its weights after all, with one scale for the whole tensor. So does what moves floats: onnxruntime
+                # 1.31 would make Q/DQ nodes after it, of the wrong type for int8 from opset 21 on.
                 if name in renamed and (integer or not floats):
                     node.input[i] = renamed[name]
             for name in node.output:
                 if name in self.ranges and not self._stays_float(name):
                     renamed[name] = self.quantize_dequantize(name)
         self.finish()
+
+    def _is_one(self, node: NodeProto) -> bool:
+        """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""
+        if node.op_type != "Softmax" or not (dims := self.index.shapes.get(node.input[0])):
+            return False
+        axis = attribute(node, "axis", -1 if self.index.opset >= 13 else 1)
+        return bool(dims[axis] == 1)
 
     def _stays_float(self, name: str) -> bool:
         """NVIDIA fuses convolution and addition when the tensor between them is not quantized; one summand at most."""

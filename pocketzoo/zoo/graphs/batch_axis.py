@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
 from pocketzoo.zoo.catalog.signature import BATCH, ONE, SAMPLES
+from pocketzoo.zoo.graphs.fresh_names import graphs, inner_graphs
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 
 
 def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) -> None:
-    """Give axes of ``fixed`` length any, in place: of inputs, of outputs, and in the shapes given to Reshape."""
+    """Give axes of ``fixed`` length any, in place: of inputs, of outputs, and in the shapes given to Reshape.
+
+    Inside branches and loops nobody knows which axis that is: there none of this length is said to have it.
+    """
     for value in graph_inputs(model):
         if (axis := axes.get(value.name)) is not None:
             value.type.tensor_type.shape.dim[axis].dim_param = BATCH
@@ -20,6 +24,12 @@ def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) ->
         if dims and dims[0].dim_value == fixed:
             dims[0].dim_param = BATCH
     del model.graph.value_info[:]
+    for inner in (each for node in model.graph.node for graph in inner_graphs(node) for each in graphs(graph)):
+        del inner.value_info[:]
+        for value in (*inner.input, *inner.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value == fixed:
+                    dim.Clear()
     index = GraphIndex(model)
     # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
     given = {node.input[1] for node in index.nodes if node.op_type == "Reshape"} - index.outputs

@@ -183,6 +183,7 @@ def load_foreign(
     time_left: TimeLeft,
     optimization: Optimization = "basic",
     optimized: Path | None = None,
+    without: Sequence[str] = (),
 ) -> BoundedSession:
     """A session on a graph of the file ``path``: with the basic rewrites, as all would take longer than all runs.
 
@@ -190,7 +191,14 @@ def load_foreign(
         BundleError: onnxruntime does not load it.
     """
     try:
-        return open_session(model, optimization=optimization, optimized=optimized, whose=str(path), time_left=time_left)
+        return open_session(
+            model,
+            optimization=optimization,
+            optimized=optimized,
+            without=without,
+            whose=str(path),
+            time_left=time_left,
+        )
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not load {path}: {error}", "check it with onnx.checker") from error
 

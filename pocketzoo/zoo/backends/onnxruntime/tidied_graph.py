@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -12,12 +12,13 @@ from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, graphs, nodes
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, assigns_once, graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
 NEWER = 17
+KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch of fixed size into the graph
 IR = 8  # up to 3 a constant had to be an input as well; functions began with 8
 
 
@@ -57,20 +58,28 @@ def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None =
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
     own = session if as_written else load_foreign(model, path, time_left)
-    return batched_graph(own, folded, path, time_left, told)
+    batched = batched_graph(own, folded, path, time_left, told)
+    if not batched.alone:
+        return batched
+    folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
+    again = batched_graph(own, folded, path, time_left, told)
+    return batched if again.alone else again
 
 
-def _folded(model: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, BoundedSession]:
+def _folded(
+    model: ModelProto, path: Path, time_left: TimeLeft, without: Sequence[str] = ()
+) -> tuple[ModelProto, BoundedSession]:
     """What onnxruntime makes of a graph with its basic rewrites, which stay within the operators of its domains.
 
     And the session that made it.
     """
     with scratch_folder() as folder:
         place = folder / "folded.onnx"
-        session = load_foreign(model, path, time_left, optimized=place)
+        session = load_foreign(model, path, time_left, optimized=place, without=without)
         folded = onnx.load(place)
     domains = {opset.domain for opset in model.opset_import}
-    if any(node.domain not in {*domains, "", "ai.onnx"} for node in nodes(folded.graph.node)):
+    beyond = any(node.domain not in {*domains, "", "ai.onnx"} for node in nodes(folded.graph.node))
+    if beyond or not assigns_once(folded.graph):
         folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
     known = [o for o in folded.opset_import if o.domain in {*domains, "", "ai.onnx"}]
     del folded.opset_import[:]
