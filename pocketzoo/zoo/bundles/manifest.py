@@ -68,6 +68,8 @@ class Manifest:
     license: str
     parameters: int  # of the module, batch norm included
     macs: int  # multiply-accumulates for one sample
+    # Dims of that sample by input; empty in bundles of before, where only layers by a constant weight counted.
+    counted_at: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     created: str = ""
     pocketzoo: str = __version__
     signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says

@@ -30,6 +30,7 @@ from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
     feeding,
@@ -37,7 +38,6 @@ from pocketzoo.zoo.data.processors.open_processor import (
     open_config,
     spec_and_config,
 )
-from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.lengths import check_axes, told_lengths
@@ -115,7 +115,8 @@ def open_graph(
         if metadata.tokenizer is not None:
             for name in needed_files(spec, default_registry()):
                 shutil.copyfile(metadata.tokenizer, draft.folder / source_file_name(name))
-        layers = layer_costs(graph)
+        processor = open_config(spec, registry=registry)
+        layers = graph_costs([graph], processor)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
@@ -131,6 +132,7 @@ def open_graph(
             license="unknown",
             parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
             macs=sum(layer.macs for layer in layers),
+            counted_at=sizes_counted_at(processor),
             provenance={
                 "source": path.name,
                 "sha256": content_digest(path),
