@@ -189,7 +189,6 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-<<<<<<< HEAD
     quantized = _write(model, plan, target)
     onnx.checker.check_model(quantized)
     return quantized
@@ -200,11 +199,7 @@ def _write(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     _check_tensors(plan)
     model = apply_bodies(model, plan, partial(_write, target=target))
     plan = with_needed_ranges(model, without_bodies(plan))
-    model = plain_operands(model, plan.layers)
-=======
-    plan = with_needed_ranges(model, plan)
     model = whole_gates(plain_operands(model, plan.layers))
->>>>>>> main
     quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
     if not tensors:  # a plan of an earlier version
