@@ -120,18 +120,18 @@ def _samples(
     specs = {tensor.name: tensor for tensor in inputs}
     if together and (len(together) > 1 or "x" not in arrays):  # one of several may be called "x" too
         return _named_samples(path, {name: arrays[name] for name in together}, may_lack, specs)
+    if len(specs) > 1 and not together and arrays.keys() & specs.keys():
+        lacks = next(name for name in specs if name not in arrays)
+        raise DataError(
+            f"{path} has no array {lacks!r}, which is an input of the model",
+            f"give it too, or once for all samples; it has: {', '.join(arrays)}",
+        )
     others = [name for name in arrays if name not in NOT_INPUTS]
     called = "x"
     if "x" not in arrays and len(inputs) == len(others) == 1:
         called = others[0]
     if called not in arrays:
         fields = "".join(f"; a sample is {' and '.join(each)}" for each in names[:1] if each)
-        lacks = [name for name in specs if name not in arrays] if len(specs) > 1 and set(specs) & set(arrays) else []
-        if lacks:
-            raise DataError(
-                f"{path} has no array {lacks[0]!r}, which is an input of the model",
-                f"give it too, or once for all samples; it has: {', '.join(arrays)}",
-            )
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}{fields}")
     x = arrays[called]
     alone = len(inputs) == 1 and not inputs[0].sample_shape  # a sample is one number
