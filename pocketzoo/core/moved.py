@@ -103,7 +103,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.pack": "deploy.device.pack",
     "deploy.play": "workflows.play",
     "deploy.plot": "reports.bench_plot",
-    "deploy.precision": "zoo.graphs.half_precision",
+    "deploy.precision": ("zoo.graphs.half_precision", "zoo.graphs.half_writer"),
     "deploy.predict": "workflows.predict",
     "deploy.profile": "measure.profile",
     "deploy.profile_layers": ("measure.node_layers", "zoo.graphs.operators"),
