@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import (
     THREADS,
     Whole,
@@ -52,6 +53,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.option(
     "--to",
     default="onnx",
@@ -132,6 +134,7 @@ def export(
 
 @click.command()
 @models_argument
+@graph_options("models")
 @data_option(required=False)
 @click.option("--runtime", default="onnxruntime", show_default=True, help="Also torch, tensorrt-rtx, ...")
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
@@ -140,6 +143,8 @@ def export(
 @click.option(
     "--seconds", type=click.FloatRange(0), default=0.5, show_default=True, help="Minimum time to run each model."
 )
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="SQNR is the worst of these outputs; repeatable [default: all].")  # fmt: skip
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory, in a process per model.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Plot to an .svg or .html file.")
 @click.option("--save", is_flag=True, help="Store the results in the bundles, for report.")
@@ -155,6 +160,7 @@ def bench(
     length: str | None,
     threads: int,
     seconds: float,
+    outputs: tuple[str, ...],
     memory: bool,
     plot: Path | None,
     save: bool,
@@ -182,6 +188,7 @@ def bench(
         lengths=_numbers(length, "--length") if length else (),
         seconds=seconds,
         threads=threads,
+        outputs=outputs,
         memory=memory,
         save=save,
         seed=seed,
@@ -212,6 +219,7 @@ def _numbers(text: str, option: str) -> list[int]:
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.argument("files", metavar="[FILE...]", nargs=-1)
 @click.option("--row", "rows", multiple=True, metavar="ROW",
               help='A row of a table: "height=1.8,mass=70", "1.8,70", or JSON; repeatable.')  # fmt: skip
@@ -234,7 +242,7 @@ def predict(
     provider: str | None,
     as_json: bool,
 ) -> None:
-    """Show what a model answers, by its task: classes, labels, numbers.
+    """Show what MODEL answers, by its task: classes, labels, numbers.
 
     FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
     which each row is a sample; or .json.
@@ -257,6 +265,7 @@ def predict(
 
 @click.command()
 @models_argument
+@graph_options("models")
 @data_option(required=False)
 @out_option(required=True, text="HTML file to write.")
 @seed_option

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pocketzoo.cli.echo import echo, print_hint
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import (
     Fraction,
     Whole,
@@ -17,18 +18,17 @@ from pocketzoo.cli.options import (
     image_size,
     json_option,
     model_argument,
+    model_options,
     named,
     names,
     out_option,
     resolver,
     seed_option,
     skip_bad_option,
+    training_options,
 )
-from pocketzoo.cli.render import Bars, print_columns, print_json, print_measurements
-from pocketzoo.cli.training_options import model_options, training_options
-from pocketzoo.core.errors import DataError, RejectedError
-
-SHOWN = 5  # names of samples that were skipped; all of them are in --json
+from pocketzoo.cli.render import Bars, print_columns, print_decisions, print_json, print_measurements, print_plans, some
+from pocketzoo.core.errors import RejectedError
 
 
 @click.command()
@@ -106,6 +106,7 @@ def fit(
 
 @click.command("eval")
 @model_argument
+@graph_options("model")
 @data_option(required=True)
 @click.option(
     "--target",
@@ -137,18 +138,13 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
-            *[["", name] for name in _shown(scores.get("skipped_samples", []))],
+            *[["", name] for name in some(scores.get("skipped_samples", []))],
             *[
                 [f"  {label}", f"{score:.4f}{_mistaken(label, scores)}"]
                 for label, score in {**scores.get("classes", {}), **scores.get("labels", {})}.items()
             ],
         ]
     )
-
-
-def _shown(names: Sequence[str]) -> list[str]:
-    """The first of the names."""
-    return [*names[:SHOWN], "..."] if len(names) > SHOWN else list(names)
 
 
 def _unit(name: str, scores: dict[str, Any]) -> str:
@@ -173,29 +169,20 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 
 @click.command()
 @model_argument
+@graph_options("model", writes=True)
 @out_option(required=False, text="Bundle to write.")
 @click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML recipe.")
 @click.option("--prune", type=float, metavar="R", help="Remove this fraction of the channels, 0-1.")
 @click.option("--low-rank", type=float, metavar="E", help="Factorize; keep this fraction of the energy, 0-1.")
 @click.option("--int8", is_flag=True, help="Quantize weights and activations to int8.")
 @data_option(required=True)
-@click.option("--mean", metavar="M,..", help="For a .onnx file: pixel mean (0-1) per channel.")
-@click.option("--std", metavar="S,..", help="For a .onnx file: pixel standard deviation.")
-@click.option("--size", type=Whole(1), help="For a .onnx file of dynamic size: pixels per side.")
-@click.option(
-    "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="For a .onnx file: one label per line.",
-)
-@click.option("--processor", metavar="NAME", shell_complete=names("processor"),
-              help="For a .onnx file: what makes its input of samples [default: the one that can].")  # fmt: skip
-@click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
 @click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
 @click.option("--max-drop", type=Fraction(), metavar="P", help="Maximum loss of the metric by all steps, such as 1%.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Keep layers in float until each output reaches it.")
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="Hold this output to --min-sqnr and to the floor of 10 dB; repeatable [default: all].")  # fmt: skip
 @click.option("--keep-slower", is_flag=True, help="Keep a step that makes the model larger or slower.")
 @click.option("--accept", is_flag=True, help="Keep a step that makes answers worse or changes nothing.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
@@ -211,16 +198,11 @@ def compress(
     low_rank: float | None,
     int8: bool,
     data: str,
-    mean: str | None,
-    std: str | None,
-    size: int | None,
-    labels: Path | None,
-    processor: str | None,
-    states: tuple[str, ...],
     targets: tuple[str, ...],
     samples: int,
     max_drop: float | None,
     min_sqnr: float | None,
+    outputs: tuple[str, ...],
     keep_slower: bool,
     accept: bool,
     dry_run: bool,
@@ -232,17 +214,12 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     Steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. An interrupted run resumes
-    when the same command is given again. Exit code 3: a step was rejected. A .onnx file takes --int8 only.
+    when the same command is given again. Exit code 3: a step was rejected.
     """
     from pocketzoo.compress.pipeline import compress_model
-    from pocketzoo.compress.pipeline.acceptance import WAYS_OUT, worse
+    from pocketzoo.compress.pipeline.acceptance import way_out, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
-    from pocketzoo.zoo.bundles.work_folder import check_place
 
-    if out is not None and not dry_run:
-        check_place(out, force=force)  # before a .onnx file is read
-    if states or any(option is not None for option in (mean, std, size, labels, processor)):
-        model = _opened_graph(model, mean, std, size, labels, processor, states)
     settings = CompressSettings(
         steps=tuple(_steps(prune, low_rank, int8)),
         recipe=recipe,
@@ -252,6 +229,7 @@ def compress(
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
         accept=accept,
+        outputs=outputs,
         seed=seed,
         skip_bad=skip_bad,
         force=force,
@@ -261,7 +239,7 @@ def compress(
         if as_json:
             print_json(steps)
         else:
-            _print_plans(steps)
+            print_plans(steps)
         return
     if out is None:
         raise click.UsageError("Missing option '-o' / '--out' (or give --dry-run).")
@@ -278,58 +256,13 @@ def compress(
         )
     else:
         print_measurements(bundle.manifest.measurements)
-        _print_decisions(bundle.manifest)
+        print_decisions(bundle.manifest)
         left_out = ", ".join(dict.fromkeys(no.compressor for no in bundle.manifest.rejected))
         echo(f"wrote {out}" + f" without {left_out}" * bool(left_out))
     if rejected := worse(bundle.manifest):
         if not as_json:
-            print_hint(WAYS_OUT[rejected[-1].cause])
+            print_hint(way_out(rejected))
         click.get_current_context().exit(RejectedError.exit_code)
-
-
-def _opened_graph(
-    model: str,
-    mean: str | None,
-    std: str | None,
-    size: int | None,
-    labels: Path | None,
-    processor: str | None,
-    states: tuple[str, ...],
-) -> str:
-    """The bundle of a .onnx file, whose input is described by the options."""
-    from pocketzoo.core.reading.documents import MalformedError, read_bytes
-    from pocketzoo.zoo.data.processors.encoded_text import lines_of
-    from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
-
-    path = Path(model.removeprefix("file:"))
-    if path.suffix != ".onnx":
-        raise click.UsageError(
-            "--mean, --std, --size, --labels, --processor and --state are for a .onnx file; other models know theirs"
-        )
-
-    def numbers(text: str | None) -> tuple[float, ...]:
-        try:
-            return tuple(float(part) for part in (text or "").split(",") if part.strip())
-        except ValueError as error:
-            raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
-
-    classes: tuple[str, ...] = ()
-    if labels is not None:
-        try:
-            read = lines_of(read_bytes(labels), str(labels))
-        except MalformedError as error:
-            raise DataError(f"cannot read the labels in {labels}: {error}", "give one label per line") from error
-        for number, what in read.bad.items():
-            raise DataError(f"cannot read the labels in {labels}: line {number} {what}", "give one label per line")
-        classes = tuple(label for _, label in read.texts())
-    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
-    pairs = [state.partition("=") for state in states]
-    if bad := next(
-        (state for state, (output, _, given) in zip(states, pairs, strict=True) if not (output and given)), ""
-    ):
-        raise click.UsageError(f"{bad!r} is not OUTPUT=INPUT; write stateN=state")
-    fed = {output: given for output, _, given in pairs}
-    return str(open_graph(path, metadata, Bars(), states=fed).path)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:
@@ -344,41 +277,3 @@ def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]
     if int8:
         steps.append(Step("int8", Int8Config()))
     return steps
-
-
-def _print_decisions(manifest: Any) -> None:
-    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
-    for step in manifest.steps:
-        for no in step.report.rejected:
-            what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
-            echo(f"rejected: {step.compressor}{what}: {no.why}")
-        if taken := step.report.float_layers:
-            others = sum(bool(decision.precision) for decision in step.decisions)
-            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
-            print_columns([["", name, why] for name, why in taken.items()])
-        left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
-        if left:
-            echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
-            print_columns([["", name, why] for name, why in left.items()])
-    for no in manifest.rejected:
-        echo(f"rejected: {no.compressor}: {no.why}")
-
-
-def _asked(config: dict[str, Any]) -> str:
-    """The numbers of a config."""
-    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
-
-
-def _print_plans(steps: list[Any]) -> None:
-    for step in steps:
-        changes = [
-            f"{change.before:,} -> {change.after:,} {words}"
-            for change, words in (
-                (step.report.parameters, "parameters"),
-                (step.report.macs, "MACs"),
-                (step.report.bytes, "bytes"),
-            )
-            if change is not None
-        ]
-        echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
-        print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.bundles.measurement import Latency, Measurement
 
 T = TypeVar("T")
+MOST_LAYERS = 12  # that are left as they are and have a line each
+SHOWN = 5  # names of samples or layers; all of them are in --json
 MOST_SETTINGS = 4  # batch sizes that are columns of one table
 
 
@@ -94,8 +96,9 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         ends = f"{first.metric.low:.3f} to {first.metric.high:.3f}"
         echo(f"{first.metric.name} of {first.bundle}: {ends}, at 95% confidence")
     if len(first.outputs) > 1:
-        echo("\nSQNR of each output, dB (-: equal); the table above has the worst")
-        named = [[f"{row.bundle} {_kind(row)}", *map(_decibels, row.outputs.values())] for row in rows[1:]]
+        held = f" of {' and '.join(rows[-1].held)}" if rows[-1].held else ""
+        echo(f"\nSQNR of each output, dB (-: equal); the table above has the worst{held}")
+        named = [[f"{row.bundle} {_kind(row)}", *(_output(row, name) for name in row.outputs)] for row in rows[1:]]
         print_columns([["", *first.outputs], *named])
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
         echo(
@@ -110,8 +113,12 @@ def _metric(row: Measurement) -> str:
     return f"{row.metric.value:.3f}" if abs(row.metric.value) < 100 else f"{row.metric.value:,.1f}"  # no fraction
 
 
-def _decibels(sqnr: float | None) -> str:
-    return "-" if sqnr is None else f"{sqnr:.1f}"
+def _output(row: Measurement, name: str) -> str:
+    """How near an output is: in dB, or of values that have no distance the fraction that differs."""
+    sqnr = row.outputs[name]
+    if sqnr is None:
+        return "-"
+    return f"{row.differing[name]:.1%} differ" if name in row.differing else f"{sqnr:.1f}"
 
 
 def print_timings(rows: Sequence[Measurement]) -> None:
@@ -260,6 +267,68 @@ class Bars:
 
     def say(self, text: str) -> None:
         echo(f"  {text}", dim=True, err=True)
+
+
+def some(names: Sequence[str]) -> list[str]:
+    """The first of the names."""
+    return [*names[:SHOWN], "..."] if len(names) > SHOWN else list(names)
+
+
+def print_decisions(manifest: Any) -> None:
+    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
+    for step in manifest.steps:
+        for no in step.report.rejected:
+            what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
+            echo(f"rejected: {step.compressor}{what}: {no.why}")
+        if taken := step.report.float_layers:
+            others = sum(bool(decision.precision) for decision in step.decisions)
+            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
+            print_columns([["", name, why] for name, why in taken.items()])
+        left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
+        if left:
+            echo(f"left alone: {len(left)} layer{'s' * (len(left) > 1)}")
+            print_columns(_reasons(left))
+        for target, layers in step.report.in_float.items():
+            if more := {name: why for name, why in layers.items() if name not in taken and name not in left}:
+                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
+                print_columns(_reasons(more))
+    for no in manifest.rejected:
+        echo(f"rejected: {no.compressor}: {no.why}")
+
+
+def _reasons(layers: Mapping[str, str]) -> list[list[str]]:
+    """Layers and why; of many a line for each reason, with some of those that it is of."""
+    if len(layers) <= MOST_LAYERS:
+        return [["", name, why] for name, why in layers.items()]
+    by_reason: dict[str, list[str]] = {}
+    for name, why in layers.items():
+        by_reason.setdefault(why, []).append(name)
+    return [["", f"{len(n)}", f"{why}: {', '.join(some(n))}"] for why, n in by_reason.items()]
+
+
+def _asked(config: dict[str, Any]) -> str:
+    """The numbers of a config."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in config.items() if isinstance(value, float))
+
+
+def print_plans(steps: list[Any]) -> None:
+    for step in steps:
+        changes = [
+            f"{change.before:,} -> {change.after:,} {words}"
+            for change, words in (
+                (step.report.parameters, "parameters"),
+                (step.report.macs, "MACs"),
+                (step.report.bytes, "bytes"),
+            )
+            if change is not None
+        ]
+        echo(f"{step.compressor}: {', '.join(changes)}" if changes else step.compressor)
+        print_columns([["", d.layer, f"{d.what}: {d.why}" if d.why else d.what] for d in step.decisions])
+        said = {decision.layer for decision in step.decisions if decision.why}
+        for target, layers in step.report.in_float.items():
+            if more := {name: why for name, why in layers.items() if name not in said}:
+                echo(f"left alone for {target}: {len(more)} layer{'s' * (len(more) > 1)}")
+                print_columns(_reasons(more))
 
 
 if not TYPE_CHECKING:  # which would take any name for one of these

@@ -27,8 +27,9 @@ from pocketzoo.zoo.bundles.measurement import PRECISE, Interval, Latency, Measur
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.tasks.agreement import Comparison, not_finite, worst
+from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
 
 BATCHES = (1, 32)
@@ -78,10 +79,12 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
 
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
+    macs = macs_of(bundle)
     return [
         replace(
             candidate(bundle.manifest, paths[0], bundle.manifest.files[paths[0].name]),
             artifact=artifact,
+            macs=macs,
             digest=digest_of(bundle.manifest.files[path.name].sha256 or sha256(path) for path in paths),
         )
         for target in bundle.targets()
@@ -97,6 +100,7 @@ def measure(
     data: Batches,
     *,
     task: ModelTask | None = None,
+    outputs: Sequence[str] = (),
     batch_sizes: Sequence[int] = BATCHES,
     lengths: Sequence[int] = (),
     seconds: float = 0.5,
@@ -109,17 +113,19 @@ def measure(
 ) -> list[Measurement]:
     """Score and time every candidate. ``seconds``: how long each is timed for at each batch size, at the least.
 
+    ``outputs`` are those whose worst is a row's SQNR, all where none is named; each is measured all the same.
     ``lengths`` are tokens: texts are timed at each of them, with random ids; without, as long as those of the data are.
     ``precise`` continues timing until the intervals are narrow, within ``timing.PATIENCE``. ``memory`` runs each
     candidate in a process of its own, after the others are through.
 
     Raises:
         DataError: the data does not fit the graphs, or lengths are given for what reads no texts, or beyond its reach.
-        UnknownNameError: a runtime does not work here.
+        UnknownNameError: a runtime does not work here, or the first candidate has no such output.
     """
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row, registry)) for row in rows]
+        held = check_outputs(outputs, [spec.name for spec in runners[0].signature.outputs]) if outputs else ()
         scores = _scores(runners, rows, data, task, progress)
     with ExitStack() as stack:
         runners = [stack.enter_context(_open(row, registry, threads)) for row in rows]
@@ -155,16 +161,18 @@ def measure(
             metric=metric,
             agreement=None if agreement is None else agreement.value,
             about=score.about,
-            sqnr=worst(score.sqnr),
+            sqnr=worst(score.sqnr, held),
             outputs=score.sqnr,
+            differing=score.differing,
+            held=held,
             latency=timing,
             threads=threads,
-            memory=held if isinstance(held, Memory) else None,
-            no_memory=held.why if isinstance(held, NotMeasured) else "",
+            memory=taken if isinstance(taken, Memory) else None,
+            no_memory=taken.why if isinstance(taken, NotMeasured) else "",
             ends=others,
             digest=row.digest,
         )
-        for row, score, timing, held, others in zip(rows, scores, timings, memories, further, strict=True)
+        for row, score, timing, taken, others in zip(rows, scores, timings, memories, further, strict=True)
         for metric, agreement in [(score.score, score.agreement)]
     ]
 

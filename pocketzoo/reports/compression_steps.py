@@ -33,7 +33,7 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency": ("one sample", milliseconds),
 }
 SHARES = ("metric", "agreement")
-REST = ("seconds", "latency_of", "outputs", "sqnr_against_float", "generation")
+REST = ("seconds", "latency_of", "outputs", "differing", "held", "sqnr_against_float", "generation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,9 @@ def reasons(manifest: Manifest) -> dict[str, str]:
             elif decision.what != decision.precision:
                 told[decision.layer] = f"{step.compressor}: {decision.what}"
         told |= {layer: f"in float: {why}" for layer, why in step.report.float_layers.items()}
+        for target, layers in step.report.in_float.items():
+            for layer, why in layers.items():
+                told.setdefault(layer, f"in float for {target}: {why}")
         known = {decision.layer for decision in step.decisions}
         skipped = step.config.get("skip", ())
         for layer in (row.layer for row in manifest.layers.get("float", ())):

@@ -45,6 +45,7 @@ def bench(
     lengths: Sequence[int] = (),
     seconds: float = 0.5,
     threads: int = 1,
+    outputs: Sequence[str] = (),
     memory: bool = True,
     save: bool = False,
     seed: int = 0,
@@ -58,7 +59,8 @@ def bench(
     Each of ``runtimes`` measures all of them: graphs as they are, modules, or what its back end builds. Ratios are
     against the first row, taken round by round (``zoo.backends.timing``). Timing continues until the intervals are
     narrow, for at most ``PATIENCE`` times ``seconds`` per model. ``lengths`` are sequence lengths to time texts at.
-    ``memory`` measures the peak of a separate process for each row.
+    ``memory`` measures the peak of a separate process for each row. Of ``outputs``, by name, the worst is a row's SQNR;
+    all where none is named.
 
     Without ``data`` the samples are random, so there is no metric, and agreement says little: the rows
     are marked so, and replace none that were measured on data. With ``save`` the rows
@@ -67,7 +69,7 @@ def bench(
 
     Raises:
         SignatureError: a bundle is signed, and ``save`` without ``force`` would change it.
-        UnknownNameError: no such model or data set, or a runtime that does not work here.
+        UnknownNameError: no such model, data set or output, or a runtime that does not work here.
         DataError: bundles of different input shapes or classes, or data that does not fit them.
         ExportError: a back end refuses a graph that it is to build.
         PluginError: one fails in a way that it does not explain.
@@ -129,6 +131,7 @@ def bench(
             contenders,
             batches,
             task=task,
+            outputs=outputs,
             batch_sizes=batch_sizes,
             lengths=lengths,
             seconds=seconds,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.compress_model import compress
-from pocketzoo.core.errors import DataError, RejectedError
+from pocketzoo.core.errors import DataError, RejectedError, UnknownNameError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -66,8 +69,9 @@ def recount(before, after, x) -> dict[str, float]:
 @pytest.mark.usefixtures("untimed")
 def test_an_output_that_is_lost_is_named_and_nothing_is_written(two_headed, images, tmp_path, refused):
     given = {"data": images, "steps": [Int8Config()], "samples": 32, "keep_slower": True}
-    with refused(RejectedError, "the SQNR of output 'mask'", hint="--accept"):
+    with refused(RejectedError, "the SQNR of output 'mask'", hint="--accept") as caught:
         compress(two_headed, tmp_path / "out", **given)
+    assert "to blame: project (in float +" in caught.value.message
     assert list(tmp_path.iterdir()) == []
     bundle = compress(two_headed, tmp_path / "out", accept=True, **given)
     row = bundle.manifest.measurements[-1]
@@ -120,3 +124,82 @@ def test_the_table_and_the_report_name_every_output(run, two_headed, images, tmp
     page = report([out], tmp_path / "r.html").read_text()
     assert "scores<" in page
     assert "mask<" in page
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_layers_to_blame_in_float_bring_a_step_back(two_headed, images, tmp_path):
+    """As the rejection says: with those layers skipped, and no other, every output keeps the floor by a recount."""
+    given = {"data": images, "samples": 32, "keep_slower": True}
+    other = two_headed.with_name("twice.onnx")
+    onnx.save(onnx.load(two_headed), other)
+    held = compress(
+        two_headed, tmp_path / "both", steps=[Int8Config()], targets=("cpu", "tensorrt"), accept=True, **given
+    )
+    assert not held.manifest.rejected
+    with pytest.raises(RejectedError) as caught:
+        compress(two_headed, tmp_path / "out", steps=[Int8Config()], **given)
+    assert len((caught.value.message + "\n" + caught.value.hint).splitlines()) <= 3
+    names = re.findall(r"(?:blame: |, )(\w+) \(in float", caught.value.message)
+    reached = float(re.search(r"--min-sqnr 10, which gives (\S+) dB", caught.value.hint)[1])
+    kept = compress(two_headed, tmp_path / "kept", steps=[Int8Config(min_sqnr=10.0)], **given)
+    assert set(kept.manifest.steps[-1].report.float_layers) == set(names)
+    x = np.stack(list(images.split("val").samples))
+    assert min(recount(kept.graph(""), kept.graph("cpu"), x).values()) == pytest.approx(reached, abs=0.06)
+    skipped = compress(two_headed, tmp_path / "skipped", steps=[Int8Config(skip=tuple(names))], **given)
+    assert min(recount(skipped.graph(""), skipped.graph("cpu"), x).values()) >= 10.0
+
+
+@pytest.mark.usefixtures("untimed")
+def test_only_the_outputs_that_are_named_are_held_to_anything(two_headed, images, tmp_path, refused):
+    given = {"data": images, "steps": [Int8Config()], "samples": 32, "keep_slower": True}
+    bundle = compress(two_headed, tmp_path / "out", outputs=["scores"], min_sqnr=20.0, **given)
+    row, report = bundle.manifest.measurements[-1], bundle.manifest.steps[-1].report
+    assert row.held == report.held == ("scores",)
+    assert row.sqnr == row.outputs["scores"] > 20
+    assert row.outputs["mask"] < 10
+    assert report.sqnr == report.outputs["scores"]
+    assert not report.float_layers
+    with refused(RejectedError, "the SQNR of output 'mask'"):
+        compress(two_headed, tmp_path / "more", outputs=["mask"], **given)
+    with refused(UnknownNameError, "the model has no output 'boxes'", hint="its outputs: scores, mask"):
+        compress(two_headed, tmp_path / "more", outputs=["scores", "boxes"], **given)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_the_worst_of_the_named_outputs_is_what_bench_shows(run, two_headed, tmp_path):
+    np.savez(tmp_path / "x.npz", x=RNG.normal(size=(40, 3, 12, 12)).astype(np.float32))
+    options = ["--int8", "--data", tmp_path / "x.npz", "--samples", 16, "--keep-slower", "--output", "scores"]
+    result = run("compress", two_headed, "-o", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "the table above has the worst of scores" in result.stdout
+    timed = ["--data", tmp_path / "x.npz", "--seconds", 0, "--no-memory", "--json"]
+    rows = json.loads(run("bench", tmp_path / "out", *timed, "--output", "scores").stdout)
+    assert rows[-1]["sqnr"] == rows[-1]["outputs"]["scores"] > rows[-1]["outputs"]["mask"]
+    rows = json.loads(run("bench", tmp_path / "out", *timed).stdout)
+    assert rows[-1]["sqnr"] == rows[-1]["outputs"]["mask"]
+    result = run("bench", tmp_path / "out", *timed, "--output", "boxes")
+    assert result.exit_code == 1
+    assert "the model has no output 'boxes'" in result.stderr
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "scores: SQNR" in card
+    assert "mask: SQNR" in card
+
+
+@pytest.mark.usefixtures("untimed")
+def test_whole_numbers_are_measured_by_what_differs(two_headed, images, tmp_path, refused, run):
+    """The place of the largest of the mask's values, which int8 spoils: the fraction that differs is counted."""
+    model = onnx.load(two_headed)
+    model.graph.node.append(helper.make_node("ArgMax", ["mask"], ["where"], axis=1, keepdims=0))
+    model.graph.output[1].CopyFrom(helper.make_tensor_value_info("where", TensorProto.INT64, ["n", 12, 12]))
+    path = tmp_path / "where.onnx"
+    onnx.save(model, path)
+    given = {"data": images, "steps": [Int8Config()], "samples": 32, "keep_slower": True}
+    with refused(RejectedError, "of the values of output 'where' differ, more than 10%"):
+        compress(path, tmp_path / "out", **given)
+    bundle = compress(path, tmp_path / "out", accept=True, **given)
+    x = np.stack(list(images.split("test").samples))
+    with OnnxRunner(bundle.graph("")) as a, OnnxRunner(bundle.graph("cpu")) as b:
+        counted = (a.infer({"image": x})["where"] != b.infer({"image": x})["where"]).mean()
+    row = bundle.manifest.measurements[-1]
+    assert row.differing == {"where": pytest.approx(counted)}
+    assert row.outputs["where"] == pytest.approx(-10 * np.log10(counted))

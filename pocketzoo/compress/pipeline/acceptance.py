@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +37,18 @@ WORSE: frozenset[str] = frozenset({"floor", "unchanged", "budget"})  # causes th
 class Rejected(Exception):  # noqa: N818 - no error: the run continues without the step
     """What a step made is not as good, as small or as fast as what it was to replace."""
 
-    def __init__(self, why: str, report: StepReport, cause: Cause) -> None:
+    def __init__(
+        self,
+        why: str,
+        report: StepReport,
+        cause: Cause,
+        *,
+        float_layers: Mapping[str, str] = MappingProxyType({}),
+        way_out: str = "",
+    ) -> None:
+        """``float_layers`` are to blame: left in float, at what cost, they bring it back, by ``way_out``."""
         super().__init__(why)
-        self.why, self.report, self.cause = why, report, cause
+        self.why, self.report, self.cause, self.float_layers, self.way_out = why, report, cause, float_layers, way_out
 
     def record(self, compressor: str, provider: str, config: Mapping[str, Any], target: str = "") -> Rejection:
         """For the manifest."""
@@ -50,6 +60,8 @@ class Rejected(Exception):  # noqa: N818 - no error: the run continues without t
             cause=self.cause,
             target=target,
             report=self.report,
+            float_layers=dict(self.float_layers),
+            way_out=self.way_out,
         )
 
 
@@ -98,10 +110,13 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
 
     Where the task's metric is known, all steps together may cost a fifth of what the source has above chance. Every
     output that the metric is not of keeps an SQNR of ``FLOOR_DB`` against the source, or of ``least`` where that was
-    asked for, and is nearer than a constant. A ``budget`` for the metric is held elsewhere.
+    asked for, and is nearer than a constant. A ``budget`` for the metric is held elsewhere. Where outputs were chosen
+    (``Score.held``) nothing is asked of the others.
     """
-    outputs = {name: sqnr for name, sqnr in after.outputs.items() if not budget or name not in after.judged}
-    metric = source.metric
+    held = after.held or tuple(after.outputs)
+    unjudged = () if not budget else after.judged
+    outputs = {name: sqnr for name, sqnr in after.outputs.items() if name in held and name not in unjudged}
+    metric = source.metric if not after.held or set(after.judged) & set(held) else None
     if not budget and metric is not None and before.metric is not None and after.metric is not None:
         had, lost = metric.loss(source.chance), metric.loss(after.metric.value)
         # A source that is no better than chance says nothing, unless what was made of it surely is.
@@ -123,7 +138,10 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
         flat = [name for name in after.like_constants if name in outputs and name not in before.like_constants]
         return f"of what varies in the output {flat[0]!r} nothing is left: a constant would be as near" if flat else ""
     name = min(low, key=lambda each: low[each])
-    many = f", and {len(low) - 1} more outputs" if len(low) > 1 else ""
+    many = f", and {len(low) - 1} more output{'s' * (len(low) > 2)}" if len(low) > 1 else ""
+    if name in after.differing:
+        most = 10 ** (-floor / 10)
+        return f"{after.differing[name]:.1%} of the values of output {name!r} differ{many}, more than {most:.0%}"
     return f"the SQNR of output {name!r} is {low[name]:.1f} dB{many}, below {floor:.0f} dB"
 
 
@@ -138,7 +156,8 @@ def same_graph(a: ModelProto, b: ModelProto) -> bool:
 
 def same_module(before: Manifest, after: Manifest, tensors: tuple[Path, Path]) -> bool:
     """Whether a module has kept its sizes and every number of its weights: ``tensors`` are both safetensors files."""
-    if (before.parameters, before.macs) != (after.parameters, after.macs):
+    alike = before.counted_at == after.counted_at  # else one was counted by an earlier version
+    if before.parameters != after.parameters or (alike and before.macs != after.macs):
         return False
     old, new = map(read_arrays, tensors)
     return old.keys() == new.keys() and all(np.array_equal(old[name], new[name], equal_nan=True) for name in old)
@@ -185,4 +204,11 @@ def nothing_left(manifest: Manifest) -> RejectedError:
     """The error of a run none of whose steps may be shipped."""
     records = list(rejections(manifest))
     why = "; ".join(dict.fromkeys(f"{no.compressor}: {no.why}" for no in records))
-    return RejectedError(f"rejected, nothing was written: {why}", WAYS_OUT[records[-1].cause])
+    return RejectedError(f"rejected, nothing was written: {why}", way_out(records))
+
+
+def way_out(rejections: Sequence[Rejection]) -> str:
+    """What the user can do about steps that were rejected: the one that is known of a step, or that of its cause."""
+    known = next((no.way_out for no in rejections if no.way_out), "")
+    usual = WAYS_OUT[rejections[-1].cause]
+    return f"{known}, or accept it with --accept" if known else usual

@@ -32,14 +32,16 @@ def own_judge(bundle: Bundle, compressor: Compressor, job: Job) -> Judge:
         )
     if bundle.path == job.source.path:
         return job.judge
-    return Judge(artifact_of(bundle), job.validation, task=job.task)
+    return Judge(artifact_of(bundle), job.validation, task=job.task, held=job.settings.outputs)
 
 
 def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Graphs) -> str:
     """Which budget of its config a graph does not meet; "" if it meets them."""
-    budgets, sqnr = budgets_of(compressor, config), own.score(graph).sqnr
+    budgets, score = budgets_of(compressor, config), own.score(graph)
+    sqnr = score.sqnr
     if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
-        return f"the SQNR is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
+        of = f" of output {score.worst!r}" if len(score.outputs) > 1 else ""
+        return f"the SQNR{of} is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
     if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
         return own.told(drop, budgets["max_drop"], so_far=False)
     return ""

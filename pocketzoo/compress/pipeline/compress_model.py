@@ -15,7 +15,7 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
-from pocketzoo.compress.pipeline.planned_graph import check_names, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
@@ -38,6 +38,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def compress(
     min_sqnr: float | None = None,
     keep_slower: bool = False,
     accept: bool = False,
+    outputs: Sequence[str] = (),
     seed: int = 0,
     skip_bad: bool = False,
     force: bool = False,
@@ -79,8 +81,8 @@ def compress(
         steps: In order, each a ``Step("int8", Int8Config())``, or a bare config where exactly one registered compressor
             declares its type. They come after those of ``recipe``.
         recipe: A recipe's file, of steps or of a whole job: of that, ``[compress]`` is read. What it says of
-            ``targets``, ``samples``, ``max_drop``, ``min_sqnr``, ``keep_slower`` and ``accept`` holds where these have
-            their default.
+            ``targets``, ``samples``, ``max_drop``, ``min_sqnr``, ``keep_slower``, ``accept`` and ``outputs`` holds
+            where these have their default.
         targets: Names. The first decides channel multiples and is what latency is measured for; an int8 step writes a
             graph for each of them.
         samples: Maximum number of calibration samples, of the training split; 1 or more.
@@ -93,6 +95,8 @@ def compress(
             manifest says so (``rejected``).
         accept: Keep a step that changes nothing, or after which more than a fifth of the metric above chance is gone,
             or, where targets are not known, an output keeps less than 10 dB. Otherwise it is rejected as well.
+        outputs: Names of the outputs that ``min_sqnr`` and the 10 dB hold for; all where none is named. All are
+            measured.
         seed: Random seed of the splits of ``data``.
         skip_bad: Leave out samples that cannot be read, and say so, instead of failing.
         force: Replace a finished bundle at ``out``.
@@ -102,7 +106,7 @@ def compress(
     Raises:
         BundleError: ``out`` is a finished bundle, or something else; ``model`` is none, or damaged.
         RecipeError: no steps, an int8 step that is not the last, or a model whose graph is int8 already.
-        UnknownNameError: an unknown model, data set, target or layer.
+        UnknownNameError: an unknown model, data set, target, layer or output.
         DataError: data that cannot be read or does not fit.
         RejectedError: every step is; nothing is written.
         BusyError: another process is writing ``out``.
@@ -116,6 +120,7 @@ def compress(
         min_sqnr=min_sqnr,
         keep_slower=keep_slower,
         accept=accept,
+        outputs=tuple(outputs),
         seed=seed,
         skip_bad=skip_bad,
         force=force,
@@ -178,9 +183,10 @@ def _forecast(job: Job) -> list[StepRecord]:
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = job.processor
     artifact = artifact_of(job.source)
-    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=size_of(artifact))
+    cost = Cost(parameters=manifest.parameters, macs=macs_of(job.source), bytes=size_of(artifact))
     for compressor, config in job.configs:
         before, plans = cost, {}
+        in_float: dict[str, Mapping[str, str]] = {}
         if isinstance(compressor, ModuleCompressor):
             if module is None:
                 module = job.load_module(job.source)
@@ -190,7 +196,7 @@ def _forecast(job: Job) -> list[StepRecord]:
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)
         else:
-            size = 0
+            graphs = dict[str, PlannedGraph]()
             with scratch_folder() as folder:
                 if module is not None:
                     onnx_from_model(module, spec, folder / graph_name())
@@ -202,9 +208,13 @@ def _forecast(job: Job) -> list[StepRecord]:
                     calls = end.calls(name, job.graph_samples, partial(OnnxRunner, threads=1))
                     path = artifact.graphs[name]
                     graph = plan_graph(path, compressor, config, calls, one_of=len(end.graphs))
-                    plans[name] = graph.plan
-                    size += compressor.apply(graph.model, graph.plan, job.target).ByteSize()
-            plan, cost = plans.pop(MODEL, {}), replace(before, bytes=size)
+                    plans[name], graphs[name] = graph.plan, graph
+            planned, sizes = PlannedGraphs(graphs), list[int]()
+            for target in job.targets:
+                models = {n: compressor.apply(each.model, each.plan, target) for n, each in graphs.items()}
+                in_float[target.name] = planned.in_float(compressor, models)
+                sizes.append(sum(model.ByteSize() for model in models.values()))
+            plan, cost = plans.pop(MODEL, {}), replace(before, bytes=sizes[0])
         taken.append(
             StepRecord(
                 compressor=compressor.name,
@@ -214,7 +224,7 @@ def _forecast(job: Job) -> list[StepRecord]:
                 plan_version=compressor.plan_version,
                 graphs={name: to_plain(each) for name, each in plans.items()},
                 decisions=tuple(row for each in (plan, *plans.values()) if each for row in compressor.decisions(each)),
-                report=_changes(before, cost),
+                report=replace(_changes(before, cost), in_float=in_float),
             )
         )
     return taken
@@ -295,7 +305,12 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
     made = Bundle(draft.folder, replace(manifest, files=draft.kinds))
     new = [row for target in order for row in candidates(made, [target])]
     rows = measure(
-        [*candidates(job.source, [""]), *new], job.tests, task=job.task, seconds=SECONDS, progress=job.progress
+        [*candidates(job.source, [""]), *new],
+        job.tests,
+        task=job.task,
+        outputs=job.settings.outputs,
+        seconds=SECONDS,
+        progress=job.progress,
     )
     scored = {
         f"test_{row.metric.key}_{row.target or 'float'}": row.metric for row in rows[1:] if row.metric is not None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
@@ -33,6 +34,8 @@ class Score:
     metric: MetricValue | None  # of the task; None where targets are not known
     agreement: float | None  # how far it answers as the reference does, 0-1; None where that cannot be told
     outputs: Mapping[str, float | None]  # dB against the reference, by output; None where it differs nowhere
+    differing: Mapping[str, float] = field(default_factory=dict)  # fraction of values, of outputs without a distance
+    held: tuple[str, ...] = ()  # outputs that budgets and the floor are of; () is all
     like_constants: tuple[str, ...] = ()  # outputs of which nothing is left that varies, see Comparison
     chance: float = 0.0  # the metric of who knows nothing of the samples
     judged: tuple[str, ...] = ()  # the outputs that the metric and agreement are of; others have their SQNR alone
@@ -40,12 +43,21 @@ class Score:
 
     @property
     def sqnr(self) -> float | None:
-        """Of the worst output, in dB; None where nothing differs."""
-        return worst(self.outputs)
+        """Of the worst output that is held, in dB; None where nothing differs."""
+        return worst(self.outputs, self.held)
+
+    @property
+    def worst(self) -> str:
+        """The name of the output that has it."""
+        held = self.held or tuple(self.outputs)
+        return min(held, key=lambda name: math.inf if (sqnr := self.outputs[name]) is None else sqnr, default="")
 
 
 class Judge:
-    """Scores graphs against a reference on the same samples; ``task`` is the model's, None where it has none."""
+    """Scores graphs against a reference on the same samples; ``task`` is the model's, None where it has none.
+
+    ``held`` are the outputs that budgets and the floor are of, all where none is named.
+    """
 
     def __init__(
         self,
@@ -53,11 +65,12 @@ class Judge:
         samples: Batches,
         *,
         task: ModelTask | None,
+        held: Sequence[str] = (),
         label: str = "validating",
         progress: Progress = SILENT,
     ) -> None:
         self.reference, self.samples, self.task = reference, samples, task
-        self.label, self.progress = label, progress
+        self.held, self.label, self.progress = tuple(held), label, progress
         self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
         self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
 
@@ -99,6 +112,8 @@ class Judge:
             metric=comparison.score,
             agreement=None if agreement is None else agreement.value,
             outputs=comparison.sqnr,
+            differing=comparison.differing,
+            held=self.held,
             like_constants=comparison.like_constants,
             chance=comparison.chance,
             judged=() if self.task is None else judged_outputs(self.task, comparison.sqnr),

@@ -6,42 +6,29 @@ at its other ends is in ``further_ends.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import onnx
+from onnx import ModelProto
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
-from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
+from pocketzoo.compress.pipeline.blame import blamed
+from pocketzoo.compress.pipeline.budgets import beyond_budget
 from pocketzoo.compress.pipeline.further_ends import take_further_ends
-from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, apply_to_graph, check_names, plan_graph
+from pocketzoo.compress.pipeline.layers_in_float import calls_of, own_judge_of, within_budget
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraphs, apply_to_graph, check_names, plan_graph
 from pocketzoo.compress.pipeline.step_report import measure_step
-from pocketzoo.compress.quantization.mixed_precision import excludable, search
-from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
-from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import SINGLE
 from pocketzoo.zoo.bundles.step_record import Rejection, StepReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedGraphs:
-    """The float graphs on the way to the first end, and what is to be done to each."""
-
-    graphs: Mapping[str, PlannedGraph]
-    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
-    judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +38,7 @@ class AppliedGraphs:
     target: TargetSpec
     artifact: Artifact
     unchanged: bool  # they compute what the float graphs do, in the same nodes
+    in_float: Mapping[str, str] = field(default_factory=dict)  # every layer that is, and why
 
     def discard(self, draft: Draft) -> None:
         """Take them out of the draft."""
@@ -91,6 +79,7 @@ def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job
             seconds=attempt.seconds,
             generation=further.reports,
             float_layers=dict(planned.float_layers),
+            in_float={each.target.name: each.in_float for each in applied if each.target.name in judged.reports},
             rejected=tuple(judged.rejected),
         )
         step = attempt.record({**{name: graph.plan for name, graph in planned.graphs.items()}, **further.plans}, report)
@@ -128,83 +117,12 @@ def plan_graphs(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Jo
             end.artifact.graphs[name],
             compressor,
             attempt.config,
-            _calls(attempt, name, samples),
+            calls_of(attempt, name, samples),
             one_of=len(end.graphs),
         )
         for name in end.graphs
     }
-    return PlannedGraphs(graphs, judge=_own_judge(attempt, compressor, job))
-
-
-def _calls(attempt: Attempt, name: str, samples: Iterable[Arrays]) -> Iterable[Arrays]:
-    """What a float graph reads on the way to the first end."""
-    return ends(artifact_of(attempt.bundle))[0].calls(name, samples, partial(OnnxRunner, threads=1))
-
-
-def within_budget(
-    attempt: Attempt, compressor: GraphCompressor[Any, Any], planned: PlannedGraphs, job: Job, folder: Path
-) -> PlannedGraphs:
-    """The plans with so many layers left in float that they meet their budget. Graphs are tried in ``folder``.
-
-    Of several graphs one after the other is searched, until it is met; those before it are float then, and are searched
-    again with what was found. What cannot exclude layers stays as it is, and is judged whole.
-
-    Raises:
-        Rejected: every layer would have to be.
-    """
-    exclude = compressor.exclude
-    if planned.judge is None or exclude is None:
-        return planned
-    enough = _enough(planned.judge, compressor, attempt.config, job, attempt.allowed)
-    artifact, several = artifact_of(attempt.bundle), len(planned.graphs) > 1
-    plans = {name: graph.plan for name, graph in planned.graphs.items()}
-    float_layers: dict[str, dict[str, str]] = {name: {} for name in plans}
-    encoded: dict[str, Path] = {}
-
-    def encode(name: str) -> None:
-        """As it is to be written, for the searches in the other graphs."""
-        encoded[name] = folder / f"{name}.candidate.onnx"
-        onnx.save(compressor.apply(planned.graphs[name].model, plans[name], job.target), encoded[name])
-
-    def found(name: str) -> bool:
-        """Whether it is met by layers of this graph, the others being as they are."""
-
-        def passes(path: Path) -> bool:
-            return enough(replace(artifact, graphs={**artifact.graphs, **encoded, name: path}))
-
-        graph, samples = planned.graphs[name], _calls(attempt, name, job.graph_samples)
-        within = search(compressor, graph.model, graph.plan, samples, job.target, passes, folder, job.progress)
-        if within is not None:
-            plans[name], effects = within
-            float_layers[name] = {effect.layer: str(effect) for effect in effects}
-        return within is not None
-
-    try:
-        for name in plans if several else ():
-            encode(name)
-        searched: list[str] = []
-        for name, graph in planned.graphs.items():
-            if found(name):
-                break
-            plans[name] = exclude(graph.plan, layers := excludable(compressor, graph.plan))
-            float_layers[name] = dict.fromkeys(layers, "all of this graph")
-            searched.append(name)
-            if several:
-                encode(name)
-        else:
-            raise Rejected("every layer would have to stay in float", StepReport(seconds=attempt.seconds), "budget")
-        # What spoiled the end may all be in the last graph: those before it get back what is not needed of them.
-        changed = name
-        for earlier in searched:
-            encode(changed)
-            found(earlier)
-            changed = earlier
-    finally:
-        for path in encoded.values():
-            path.unlink()
-    graphs = {name: replace(graph, plan=plans[name]) for name, graph in planned.graphs.items()}
-    told = {f"{name}:{layer}" if several else layer: why for name in plans for layer, why in float_layers[name].items()}
-    return replace(planned, graphs=graphs, float_layers=told)
+    return PlannedGraphs(graphs, judge=own_judge_of(attempt, compressor, job))
 
 
 def apply_to_graphs(
@@ -213,11 +131,12 @@ def apply_to_graphs(
     """Make the graphs for each target."""
     artifact, applied = artifact_of(attempt.bundle), []
     for target in job.targets:
-        paths, unchanged = dict(artifact.graphs), not job.settings.accept
+        paths, unchanged, models = dict(artifact.graphs), not job.settings.accept, dict[str, ModelProto]()
         for name, graph in planned.graphs.items():
-            paths[name], model = apply_to_graph(compressor, name, graph, target, draft)
-            unchanged = unchanged and same_graph(graph.model, model)
-        applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged))
+            paths[name], models[name] = apply_to_graph(compressor, name, graph, target, draft)
+            unchanged = unchanged and same_graph(graph.model, models[name])
+        in_float = planned.in_float(compressor, models)
+        applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged, in_float))
     return tuple(applied)
 
 
@@ -239,15 +158,18 @@ def judge_graphs(
     for graphs in applied:
         try:
             reports[graphs.target.name] = _judge(attempt, compressor, planned, graphs, job)
-        except Rejected as no:
+        except Rejected as reason:
+            no = blamed(reason, attempt, compressor, planned, graphs.target, job, draft.folder)
             if len(applied) == 1:
-                raise
+                raise no from reason
             job.progress.say(f"{compressor.name} for {graphs.target.name}: rejected: {no.why}")
             record = no.record(compressor.name, attempt.provider, to_plain(attempt.config), graphs.target.name)
             rejected.append(record)
             graphs.discard(draft)
     if not reports:
-        raise Rejected("; ".join(f"{no.target}: {no.why}" for no in rejected), rejected[0].report, rejected[0].cause)
+        why = "; ".join(f"{no.target}: {no.why}" for no in rejected)
+        first = next((no for no in rejected if no.float_layers), rejected[0])
+        raise Rejected(why, first.report, first.cause, float_layers=first.float_layers, way_out=first.way_out)
     return JudgedGraphs(reports, rejected)
 
 
@@ -263,31 +185,8 @@ def _judge(
             raise Rejected("every layer would have to stay in float", report, "budget")
         left = next(filter(None, (attempt.left_alone(graph.plan) for graph in planned.graphs.values())), "")
         raise Rejected(f"it changed nothing{left}", report, "unchanged")
-    if (
-        own is not None
-        and compressor.exclude is None
-        and (why := beyond_budget(own, compressor, attempt.config, artifact))
-    ):
+    if own is not None and (why := beyond_budget(own, compressor, attempt.config, artifact)):
         raise Rejected(why, report, "budget")
     least = getattr(attempt.config, "min_sqnr", None) if "min_sqnr" in compressor.budgets else None
     check_report(report, job, artifact_of(attempt.bundle), artifact, allowed=attempt.allowed, least=least)
     return report
-
-
-def _own_judge(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Judge | None:
-    """Of graphs against the float graph they are made from; None where nothing holds them to a budget."""
-    if not budgets_of(compressor, attempt.config) and (attempt.allowed is None or compressor.exclude is None):
-        return None
-    return own_judge(attempt.bundle, compressor, job)
-
-
-def _enough(
-    own: Judge, compressor: GraphCompressor[Any, Any], config: Any, job: Job, allowed: float | None
-) -> Callable[[Artifact], bool]:
-    """What decides whether graphs are good enough."""
-
-    def enough(artifact: Artifact) -> bool:
-        within = not beyond_budget(own, compressor, config, artifact)
-        return within and (allowed is None or job.judge.drop(artifact) <= allowed)
-
-    return enough

@@ -9,17 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.compress.pipeline.graph_scores import Judge
+from pocketzoo.compress.pipeline.graph_scores import Judge, judged_outputs
 from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
-from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.artifacts.drivers import artifact_of
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
@@ -36,6 +37,7 @@ from pocketzoo.zoo.data.read_once import Inputs
 from pocketzoo.zoo.data.target_kinds import without_targets
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
+from pocketzoo.zoo.tasks.agreement import check_outputs
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, open_task, reading_of
 
@@ -112,6 +114,7 @@ class Job:
             artifact_of(self.source),
             self.validation if len(self.validation.split) else self.samples.batches,
             task=self.task,
+            held=self.settings.outputs,
             progress=self.progress,
         )
 
@@ -209,6 +212,7 @@ def prepare(
     source = open_model(model, registry=resolver, progress=progress)
     _check_order(pairs, source)
     task = open_task(source.manifest, known)
+    settings = _with_outputs(settings, source, task)
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(
         data,
@@ -306,6 +310,27 @@ def _spread(pairs: Sequence[tuple[Compressor, Any]], min_sqnr: float | None) -> 
     return tuple((c, replace(config, min_sqnr=min_sqnr) if c.name in takes else config) for c, config in pairs)
 
 
+def _with_outputs(settings: CompressSettings, source: Bundle, task: ModelTask | None) -> CompressSettings:
+    """The settings with each of their outputs once.
+
+    Raises:
+        UnknownNameError: the source has no such output.
+        RecipeError: ``max_drop`` is of a metric of other outputs.
+    """
+    if not settings.outputs:
+        return settings
+    with open_artifact(artifact_of(source), OnnxRunner) as runner:
+        known = [spec.name for spec in runner.signature.outputs]
+    outputs = check_outputs(settings.outputs, known)
+    judged = () if task is None else judged_outputs(task, known)
+    if settings.max_drop is not None and judged and not set(judged) & set(outputs):
+        raise RecipeError(
+            f"max_drop is of the metric of the output {judged[0]!r}, and only {', '.join(outputs)} is held to anything",
+            f"add --output {judged[0]}, or leave out --max-drop",
+        )
+    return replace(settings, outputs=outputs)
+
+
 def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> None:
     if not pairs:
         raise RecipeError("no steps are given", "give a recipe (-r), or --prune, --low-rank, --int8")
@@ -315,6 +340,11 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> Non
     if len(forms) - len([f for f in forms if f == "module"]) > 1:
         names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
         raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
+    if "graph" in forms and (kinds := source.manifest.provenance.get("quantized")):
+        raise UnsupportedModelError(
+            f"{source.manifest.name} is quantized already: it has {', '.join(kinds)}",
+            "give the float graph; bench, check, export and predict take this one as it is",
+        )
     if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
         done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
         raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")

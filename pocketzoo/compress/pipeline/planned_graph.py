@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from pocketzoo.compress.pipeline.graph_scores import Judge
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
+from pocketzoo.zoo.graphs.layer_precisions import float_layers
+
+FOR_BUDGET = "left for accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,31 @@ class PlannedGraph:
 
     model: onnx.ModelProto
     plan: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedGraphs:
+    """The float graphs on the way to the first end, and what is to be done to each."""
+
+    graphs: Mapping[str, PlannedGraph]
+    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
+
+    def in_float(self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
+        """Every layer that the graphs made for a target have in float, at any depth, and why.
+
+        As the budget, or the plan of its graph, says.
+        """
+        several = len(self.graphs) > 1
+        said = {
+            f"{name}:{decision.layer}" if several else decision.layer: decision.why
+            for name, graph in self.graphs.items()
+            for decision in compressor.decisions(graph.plan)
+            if decision.why
+        }
+        said |= {layer: f"{FOR_BUDGET} ({effect})" for layer, effect in self.float_layers.items()}
+        layers = (f"{name}:{n}" if several else n for name, model in models.items() for n in float_layers(model))
+        return {layer: said.get(layer) or f"{compressor.name} has no form of it for this target" for layer in layers}
 
 
 def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iterable[Path]) -> None:
@@ -46,11 +75,9 @@ def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iter
         own = _names(compressor.for_graph(config, model))
         fields = {name: [n for n in named if n not in own.get(name, ())] for name, named in fields.items()}
         layers += layer_names(GraphIndex(model))
-    for field, missing in fields.items():
+    for name, missing in fields.items():
         if missing:
-            raise UnknownNameError(
-                f"{field} names no layer: {missing[0]!r}", nearest(missing[0], dict.fromkeys(layers))
-            )
+            raise UnknownNameError(f"{name} names no layer: {missing[0]!r}", nearest(missing[0], dict.fromkeys(layers)))
 
 
 def _names(config: Any) -> dict[str, Sequence[str]]:

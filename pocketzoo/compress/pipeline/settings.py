@@ -24,6 +24,7 @@ class Limits:
     min_sqnr: float | None = None
     keep_slower: bool = False
     accept: bool = False
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.targets:

@@ -85,7 +85,7 @@ def _told_whole(no: Rejected, compressor: Compressor) -> Rejected:
     if no.cause != "budget" or compressor.weaker is not None or exclude is not None:
         return no
     whole = f"{compressor.name} cannot be searched (it declares neither weaker nor exclude) and is taken whole or not"
-    return Rejected(f"{no.why}; {whole}", no.report, no.cause)
+    return Rejected(f"{no.why}; {whole}", no.report, no.cause, float_layers=no.float_layers, way_out=no.way_out)
 
 
 def _end(job: Job, number: int) -> int:

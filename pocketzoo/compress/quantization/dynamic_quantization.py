@@ -21,19 +21,25 @@ from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
 
 
 def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
-    """Those of ``weights`` that only nodes with a dynamic form read, MatMul: the linear layers of sequences."""
+    """Those of ``weights`` that only nodes with a dynamic form read, MatMul: the linear layers of sequences.
+
+    Weights of one layer's name, such as ``a`` and ``a.weight``, go together.
+    """
+    others = {
+        layer_name(node.input[1]) for node in index.nodes if index.is_layer(node) and not _has_dynamic_form(node, index)
+    }
     return [
         name
         for name in weights
-        if len(index.constants[name].dims) == 2
+        if layer_name(name) not in others
         and name not in index.outputs
-        and all(_has_dynamic_form(node) and node.input[1] == name for node in index.consumers[name])
+        and all(_has_dynamic_form(node, index) and node.input[1] == name for node in index.consumers[name])
     ]
 
 
-def _has_dynamic_form(node: NodeProto) -> bool:
+def _has_dynamic_form(node: NodeProto, index: GraphIndex) -> bool:
     operator = operator_of(node)
-    return operator is not None and bool(operator.dynamic)
+    return operator is not None and bool(operator.dynamic) and len(index.constants[node.input[1]].dims) == 2
 
 
 def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -10,7 +10,8 @@ for what is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
+from pocketzoo.zoo.backends.onnxruntime.observed import observe
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -67,8 +69,11 @@ def float_effects(
     target: TargetSpec,
     folder: Path,
     progress: Progress = SILENT,
+    held: Collection[str] = (),
 ) -> list[FloatEffect]:
     """The effect of every layer that can be excluded, the most worth first. ``folder`` is for graphs on their way.
+
+    It is that on the outputs that are ``held`` to something; all where none is named.
 
     Every trial writes and runs a whole graph, so of many layers neighbors are tried together (``neighbors``), and each
     has an equal part of what that does.
@@ -80,13 +85,15 @@ def float_effects(
     write(compressor, model, plan, target, full)
     onnx.save(model, one)
     float_outputs = _answers(one, xs)
-    macs = {cost.layer: cost.macs for cost in layer_costs(one)}
-    noise = _noise(full, xs, float_outputs)
+    macs = Counter[str]()  # a weight that is used twice is a layer twice, under one name
+    for cost in layer_costs(one, xs[0] if xs else None, observe):
+        macs[cost.layer] += cost.macs
+    noise = _noise(full, xs, float_outputs, held)
     effects: list[FloatEffect] = []
     groups = neighbors(excludable(compressor, plan))
     for layers in progress.track(groups, f"{compressor.name}: effect of each layer", len(groups)):
         write(compressor, model, exclude(plan, layers), target, one)
-        left = _noise(one, xs, float_outputs)
+        left = _noise(one, xs, float_outputs, held)
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if compressor.price == "bytes":
@@ -94,7 +101,7 @@ def float_effects(
             effects += _each(layers, gained, large / small - 1, size=large - small)
             continue
         if not target.timed_here:  # its time here would say nothing of its time there
-            effects += _each(layers, gained, sum(macs.get(layer, 0) for layer in layers) / max(sum(macs.values()), 1))
+            effects += _each(layers, gained, sum(macs[layer] for layer in layers) / max(macs.total(), 1))
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
         effects += _each(layers, gained, after / before - 1, milliseconds=after - before)
@@ -140,6 +147,7 @@ def search(
     enough: Callable[[Path], bool],
     folder: Path,
     progress: Progress = SILENT,
+    held: Collection[str] = (),
 ) -> tuple[Any, list[FloatEffect]] | None:
     """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
 
@@ -157,7 +165,7 @@ def search(
         if passes([]):
             return plan, []
         # Alone a layer may gain nothing where another spoils the same output; so all are there, those that gain first.
-        effects = float_effects(compressor, model, plan, samples, target, folder, progress)
+        effects = float_effects(compressor, model, plan, samples, target, folder, progress, held)
         order = sorted(effects, key=lambda e: e.gained <= 0)
         count = 1
         while count <= len(order) and not passes(order[:count]):
@@ -195,8 +203,8 @@ def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:
         return [runner.infer(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays]) -> float:
-    """The error of all outputs, each as a fraction of its own power: the worst has the most say."""
+def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays], held: Collection[str] = ()) -> float:
+    """The error of the outputs, each as a fraction of its own power: the worst has the most say."""
     outputs = _answers(graph, xs)
-    names = list(reference_outputs[0]) if reference_outputs else []
+    names = [n for n in reference_outputs[0] if not held or n in held] if reference_outputs else []
     return sum(noise_to_signal([g[name] for g in outputs], [w[name] for w in reference_outputs]) for name in names)

@@ -117,8 +117,8 @@ def read_bytes(path: Path, most: int = LARGEST) -> bytes:
 
 
 def _text(text: str | bytes) -> str:
-    try:
-        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+    try:  # "utf-8-sig" is a module of its own, which cannot be imported where no file can be opened any more
+        text = (text.decode("utf-8") if isinstance(text, bytes) else text).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise MalformedError(f"it is not UTF-8: {error}") from error
     if _HALF.search(text):  # of a command line that is not in the terminal's encoding

@@ -95,6 +95,9 @@ class Measurement(ReadByKey):
     agreement: float | None
     sqnr: float | None  # dB, 10 log10(|ref|^2 / |ref - out|^2), of the worst output; None where all are equal
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
+    # Fraction of the values that differ, of outputs of whole numbers, truth values and texts: 10% of them are 10 dB.
+    differing: Mapping[str, float] = field(default_factory=dict)
+    held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, where not of all
     # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
     latency: Mapping[str, Latency] = field(default_factory=dict)
     threads: int = 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
     from pocketzoo.zoo.bundles.manifest import Manifest
+    from pocketzoo.zoo.bundles.measurement import Measurement
     from pocketzoo.zoo.catalog.processor import ProcessorSpec
 
 # What Markdown takes for its own, at the start of a line or anywhere; an underscore within a word is none of it.
@@ -86,7 +87,7 @@ def _measured(manifest: Manifest) -> list[str]:
         facts = [] if row.metric is None else [f"{row.metric.name} {row.metric.value:.4g}"]
         if row is not runs[-1][0]:
             facts += [] if row.agreement is None else [f"agreement {row.agreement:.3f}"]
-            facts += [] if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB"]
+            facts += _nearness(row)
         if facts:
             samples = f"{row.samples} {'random ' * row.on_random_samples}samples"
             of = f" of {row.measured.data}" * (not row.on_random_samples) if row.measured else ""
@@ -94,6 +95,17 @@ def _measured(manifest: Manifest) -> list[str]:
             text = f"{model}{name}: {', '.join(facts)}, on {samples}{of}"
             lines.append(f"- measured: {_text(text)}")
     return lines
+
+
+def _nearness(row: Measurement) -> list[str]:
+    """The SQNR of each output; of values that have no distance the fraction that differs."""
+    if len(row.outputs) < 2:
+        return [] if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB"]
+    facts = []
+    for name, sqnr in row.outputs.items():
+        far = "equal" if sqnr is None else f"SQNR {sqnr:.1f} dB"
+        facts.append(f"{name}: {f'{row.differing[name]:.1%} differ' if sqnr and name in row.differing else far}")
+    return facts
 
 
 def _text(value: object) -> str:

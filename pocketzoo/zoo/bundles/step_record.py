@@ -64,9 +64,13 @@ class StepReport:
     agreement: Change | None = None  # fraction of the answers that are the source's, 0-1
     sqnr: float | None = None  # dB against the source, of the worst output
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output; None: it is equal
+    differing: Mapping[str, float] = field(default_factory=dict)  # fraction of values, of outputs without a distance
+    held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, and the floor is for; () is all
     sqnr_against_float: float | None = None  # dB against the float graph that the step began with
     samples: int = 0  # of the validation split, that the scores are of
     float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    # By target, every layer that the graph has in float, at any depth -> why.
+    in_float: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     generation: Mapping[str, GenerationReport] = field(default_factory=dict)  # by target
     rejected: tuple[Rejection, ...] = ()  # what was tried before this was accepted, or for other targets
 
@@ -83,6 +87,9 @@ class Rejection:
     cause: Cause = ""
     target: str = ""  # "" where it was left out altogether
     report: StepReport = StepReport()
+    # Layers that are to blame, and what it gains and costs to leave each in float: with all of them there it is kept.
+    float_layers: Mapping[str, str] = field(default_factory=dict)
+    way_out: str = ""  # what brings it back
     tried: tuple[Rejection, ...] = ()  # all that was tried, where less and less of it was
 
 

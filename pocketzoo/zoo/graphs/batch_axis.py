@@ -1,4 +1,4 @@
-"""Give a graph the batch axis that it was found to have: free, and called "batch" in its inputs and outputs."""
+"""Give a graph the batch axis that it was found to have: free, and called "batch"; or say that it has none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
-from pocketzoo.zoo.catalog.signature import BATCH
+from pocketzoo.zoo.catalog.signature import BATCH, ONE, SAMPLES
+from pocketzoo.zoo.graphs.fresh_names import graphs, inner_graphs
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 
 
 def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) -> None:
-    """Give axes of ``fixed`` length any, in place: of inputs, of outputs, and in the shapes given to Reshape."""
+    """Give axes of ``fixed`` length any, in place: of inputs, of outputs, and in the shapes given to Reshape.
+
+    Inside branches and loops nobody knows which axis that is: there none of this length is said to have it.
+    """
     for value in graph_inputs(model):
         if (axis := axes.get(value.name)) is not None:
             value.type.tensor_type.shape.dim[axis].dim_param = BATCH
@@ -20,6 +24,12 @@ def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) ->
         if dims and dims[0].dim_value == fixed:
             dims[0].dim_param = BATCH
     del model.graph.value_info[:]
+    for inner in (each for node in model.graph.node for graph in inner_graphs(node) for each in graphs(graph)):
+        del inner.value_info[:]
+        for value in (*inner.input, *inner.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value == fixed:
+                    dim.Clear()
     index = GraphIndex(model)
     # Who reads such a constant for something else, also inside a branch, is to continue reading what it reads.
     given = {node.input[1] for node in index.nodes if node.op_type == "Reshape"} - index.outputs
@@ -51,6 +61,26 @@ def name_batch(
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in former:
                 dim.dim_param = BATCH
+
+
+def mark_one_sample(model: ModelProto, axes: Mapping[str, int | None], ranks: Mapping[str, int]) -> None:
+    """Say in a graph that a run takes one sample, in place; axes that stand for it are of length 1.
+
+    ``ranks`` are the numbers of axes of the outputs: a file need not state their shapes.
+    """
+    model.metadata_props.add(key=SAMPLES, value=ONE)
+    for value in (*graph_inputs(model), *model.graph.output):
+        shape = value.type.tensor_type.shape
+        if len(shape.dim) != ranks.get(value.name, len(shape.dim)):
+            del shape.dim[:]
+            for _ in range(ranks[value.name]):
+                shape.dim.add()
+        for i, dim in enumerate(shape.dim):
+            if i == axes[value.name]:
+                dim.dim_value = 1
+            elif not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_param = f"{value.name}_{i}"  # so that lengths can be given for it
+    del model.graph.value_info[:]
 
 
 def _name(value: ValueInfoProto, axis: int | None, rank: int) -> set[str]:

@@ -67,6 +67,16 @@ def names(graph: GraphProto) -> set[str]:
     return taken - {""}
 
 
+def assigns_once(graph: GraphProto, around: frozenset[str] = frozenset()) -> bool:
+    """Whether each name is made once, in graphs inside nodes too (single static assignment), as the standard asks."""
+    given = [*(value.name for value in graph.input), *(name for node in graph.node for name in node.output if name)]
+    own = frozenset(given)
+    if len(own) < len(given) or not own.isdisjoint(around):
+        return False
+    seen = own | around | {tensor.name for tensor in graph.initializer}
+    return all(assigns_once(inner, seen) for node in graph.node for inner in inner_graphs(node))
+
+
 def captured(node: NodeProto) -> set[str]:
     """What the graphs inside a node read from around it."""
     return {name for inner in inner_graphs(node) for name in _free(inner)}

@@ -10,21 +10,15 @@ from itertools import chain
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from pocketzoo.core.name_patterns import check_skip, matches
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs, inner_graphs
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs
+from pocketzoo.zoo.graphs.layer_precisions import CONVERSIONS, EIGHT_BITS, PlacedLayer, placed_layers
 from pocketzoo.zoo.graphs.node import attribute, layer_name
-from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_quantizable, operator_of, out_axis
+from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_quantizable, out_axis
 from pocketzoo.zoo.graphs.shape_inference import inferred
 
 Dims = list[int | str]
 SMALL = 64  # values of a constant that may be a shape
-CONVERSIONS = ("DequantizeLinear", "Cast", "Transpose")  # between a constant and the layer whose weight it is
 _LISTED = " and ".join((", ".join(QUANTIZABLE[:-1]), QUANTIZABLE[-1]))
-EIGHT_BITS: dict[int, str] = {
-    TensorProto.INT8: "int8",
-    TensorProto.UINT8: "int8",
-    TensorProto.FLOAT8E4M3FN: "fp8",
-    TensorProto.FLOAT8E5M2: "fp8",
-}
 
 
 class GraphIndex:
@@ -80,8 +74,23 @@ class GraphIndex:
                 shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
         return shapes
 
+    def shapes_at(self, inputs: Mapping[str, Sequence[int | str]]) -> dict[str, tuple[int, ...]]:
+        """The dims of each tensor where ``inputs`` have these, as far as they can be inferred."""
+        return {
+            name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for name, value in self._values_at(inputs)
+            if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in value.type.tensor_type.shape.dim)
+        }
+
     def sizes(self, inputs: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """How many values each tensor has where ``inputs`` have these lengths, as far as it can be inferred."""
+        sizes: dict[str, int] = {}
+        for name, value in self._values_at(inputs):
+            size = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            sizes[name] = max(size, sizes.get(name, 0))
+        return sizes
+
+    def _values_at(self, inputs: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[str, ValueInfoProto]]:
         fixed = ModelProto()
         fixed.CopyFrom(self._snapshot)
         del fixed.graph.value_info[:]  # they may say less
@@ -90,14 +99,11 @@ class GraphIndex:
                 helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, inputs[value.name])
             )
         for value in fixed.graph.output:
-            value.type.tensor_type.ClearField("shape")
-        sizes: dict[str, int] = {}
+            value.ClearField("type")
         for graph in inferred(fixed):
             for value in (*graph.input, *graph.value_info, *graph.output):
                 if value.type.tensor_type.HasField("shape"):
-                    size = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-                    sizes[value.name] = max(size, sizes.get(value.name, 0))
-        return sizes
+                    yield value.name, value
 
     @cached_property
     def _inferred(self) -> list[GraphProto]:
@@ -209,31 +215,36 @@ def layer_names(index: GraphIndex) -> list[str]:
 
 
 def left_alone(index: GraphIndex) -> dict[str, str]:
-    """The layers that no 8-bit form is known for, with the reason: those that read a weight of one name go together."""
+    """The layers that no 8-bit form is known for, at any depth, with the reason.
+
+    Those that read a weight of one name go together. What multiplies two activations has no weight, and goes by the
+    name of its node.
+    """
     reasons: dict[str, str] = {}
-    for node in index.nodes:
-        if index.is_layer(node):
-            name = layer_name(node.input[1])
-            reasons[name] = reasons.get(name) or _unsuited(node, index)
-        elif weight := next((name for name in node.input if name in index.constants), ""):
-            operator = operator_of(node)
-            if operator is not None and not operator.form:
-                reasons.setdefault(layer_name(weight), f"a {node.op_type}: {_LISTED} have an 8-bit form")
-            elif is_quantizable(node) and 0 in OPERATORS[node.op_type].weights and weight == node.input[0]:
-                reasons.setdefault(layer_name(weight), "its weight comes first")
-    for node in index.nodes:
-        for graph in (each for inner in inner_graphs(node) for each in graphs(inner)):
-            constants = {*index.constants, *(t.name for t in graph.initializer)}
-            for layer in graph.node:
-                if _is_weighted(layer, constants):
-                    reasons.setdefault(layer_name(layer.input[1]), f"it is inside a node of {node.op_type}")
+    for layer in placed_layers(index.model):
+        reasons[layer.name] = reasons.get(layer.name) or _reason(layer, index)
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _is_weighted(node: NodeProto, constants: Collection[str]) -> bool:
-    """Whether a node's operator multiplies by its second input, which is a constant."""
-    operator = operator_of(node)
-    return operator is not None and 1 in operator.weights and len(node.input) > 1 and node.input[1] in constants
+def _reason(layer: PlacedLayer, index: GraphIndex) -> str:
+    """Why a layer stays in floats; "" where it need not."""
+    node = layer.node
+    operator = OPERATORS[node.op_type]
+    if layer.precision:  # it does not
+        return ""
+    if layer.inside:
+        return f"it is inside a node of {layer.inside}"
+    if index.is_layer(node):
+        return _unsuited(node, index)
+    if layer.weight is None:
+        return (
+            "its weight is computed" if operator.kind == "convolution" else "its operands are computed, none a weight"
+        )
+    if not operator.form:
+        return f"a {node.op_type}: {_LISTED} have an 8-bit form"
+    if 0 in operator.weights and node.input[0] in index.constants:
+        return "its weight comes first"
+    return "its weight is computed from a constant"
 
 
 def _unsuited(node: NodeProto, index: GraphIndex) -> str:

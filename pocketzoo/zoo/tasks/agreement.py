@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array, Arrays, Axes, batch_size
-from pocketzoo.core.errors import DataError
+from pocketzoo.core.errors import DataError, UnknownNameError
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.catalog.dataset import Targets
@@ -34,6 +34,7 @@ class Comparison:
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
         self._spread: dict[str, _Spread] = {}
+        self._counted: set[str] = set()  # outputs whose values are the same or not, with no distance between
         self._agreement: GuardedMetric | None = None if task is None else task.agreement()
         self._scores: GuardedMetric | None = None
         self._targets: list[Targets] = []
@@ -46,6 +47,8 @@ class Comparison:
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise
             self._spread.setdefault(name, _Spread()).add(theirs)
+            if not _is_float(theirs):
+                self._counted.add(name)
         if self.task is None or self._agreement is None or self.unanswered:
             return
         try:
@@ -103,6 +106,15 @@ class Comparison:
         }
 
     @property
+    def differing(self) -> dict[str, float]:
+        """The fraction of the values that differ, of outputs of whole numbers, truth values and texts; at most 1."""
+        return {
+            name: min(self._noise[name] / self._signal[name], 1.0) if self._signal[name] else 0.0
+            for name in self._signal
+            if name in self._counted
+        }
+
+    @property
     def like_constants(self) -> tuple[str, ...]:
         """Outputs whose error is as large as all that varies in the reference's: a constant would be as near.
 
@@ -149,9 +161,22 @@ class _Spread:
         return max(self.squares - self.sum**2 / self.count, 0.0) if self.count else 0.0
 
 
-def worst(sqnr: Mapping[str, float | None]) -> float | None:
-    """The lowest of the outputs' SQNR, in dB; None where none differs."""
-    return min((value for value in sqnr.values() if value is not None), default=None)
+def worst(sqnr: Mapping[str, float | None], held: Collection[str] = ()) -> float | None:
+    """The lowest SQNR of the outputs, or of those that are ``held``, in dB; None where none differs."""
+    values = (value for name, value in sqnr.items() if not held or name in held)
+    return min((value for value in values if value is not None), default=None)
+
+
+def check_outputs(asked: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """The outputs that are asked for by name, each once.
+
+    Raises:
+        UnknownNameError: a model has no such output.
+    """
+    for name in asked:
+        if name not in known:
+            raise UnknownNameError(f"the model has no output {name!r}", f"its outputs: {', '.join(known)}")
+    return tuple(dict.fromkeys(asked))
 
 
 def _paired(outputs: Outputs, reference_outputs: Outputs) -> Iterator[tuple[str, Array, Array]]:

@@ -70,7 +70,7 @@ def test_other_outputs_keep_ten_decibels(decibels, fails):
 def test_the_worst_output_is_named():
     unknown = replace(SOURCE, metric=None)
     why = below_floor(unknown, unknown, after(a=5.0, boxes=-1.26, c=40.0))
-    assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more outputs, below 10 dB"
+    assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more output, below 10 dB"
 
 
 def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():

@@ -329,7 +329,7 @@ def test_what_a_function_is_called_with_for_each_sample_or_format_has_a_default(
 
 NO_ONE = {"cut": "", "input_size": None, "epochs": None, "batch_size": None, "learning_rate": None, "unfreeze": None}
 OPTIONS = {"head_options": {}, "backbone_options": {}, "training": {}}
-LIMITS = {"samples": 256, "max_drop": None, "min_sqnr": None, "keep_slower": False, "accept": False}
+LIMITS = {"samples": 256, "max_drop": None, "min_sqnr": None, "keep_slower": False, "accept": False, "outputs": []}
 DEFAULTS = [
     (FitSection(), {"head": "linear", **OPTIONS, **NO_ONE}),
     (AgentSection(environment="e"), {"environment": "e", **OPTIONS}),

@@ -26,7 +26,7 @@ NAMES = {field.name for field in fields(CompressSettings)}
 OTHERS = {
     "targets": ("cpu", "tensorrt"), "samples": 9, "max_drop": 0.25, "min_sqnr": 20.0, "keep_slower": True,
     "accept": True, "steps": (PruneConfig(ratio=0.25), Int8Config()), "recipe": None, "seed": 3, "skip_bad": True,
-    "force": True,
+    "force": True, "outputs": ("logits",),
 }  # fmt: skip
 
 
@@ -106,7 +106,9 @@ def test_a_recipe_is_the_same_run_as_what_it_says(small, small_registry, tmp_pat
 def test_what_a_recipe_says_holds_where_the_caller_says_nothing(small, small_registry, tmp_path):
     recipe = tmp_path / "job.toml"
     section = 'targets = ["cpu", "tensorrt"]\nsamples = 9\nmax_drop = 0.25\nmin_sqnr = 20.0\nkeep_slower = true\n'
-    recipe.write_text(f'version = 1\n[compress]\n{section}accept = true\nstep = [{{ kind = "int8" }}]\n')
+    recipe.write_text(
+        f'version = 1\n[compress]\n{section}accept = true\noutputs = ["logits"]\nstep = [{{ kind = "int8" }}]\n'
+    )
     given = {"data": "digits", "registry": small_registry}
     read = prepare(small.path, CompressSettings(recipe=recipe), **given)
     assert {f.name: getattr(read.settings, f.name) for f in fields(Limits)} == {

@@ -15,10 +15,10 @@ from onnx import numpy_helper
 from rehearsal import prepared, rehearse
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.pipeline import graph_step
+from pocketzoo.compress.pipeline import layers_in_float
 from pocketzoo.compress.pipeline.compress_model import compress
-from pocketzoo.compress.pipeline.graph_step import PlannedGraphs, within_budget
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph
+from pocketzoo.compress.pipeline.layers_in_float import within_budget
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs
 from pocketzoo.core.errors import UnknownNameError
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.artifacts.drivers import artifact_of
@@ -104,7 +104,7 @@ def search_within(pair, both, table, budget, folder, monkeypatch):
         ]
         return sum(table[key] for key in spoiled) <= budget
 
-    monkeypatch.setattr(graph_step, "_enough", lambda *_: enough)
+    monkeypatch.setattr(layers_in_float, "_enough", lambda *_: enough)
     job = prepared(pair.path, data=both, steps=[Int8Config()], samples=8)
     artifact = artifact_of(pair)
     planned = PlannedGraphs(

@@ -16,14 +16,14 @@ from rehearsal import prepared
 from told import Told
 
 from pocketzoo.compress.configs import DistillConfig, Int8Config, PruneConfig
-from pocketzoo.compress.pipeline import graph_step, step_report
+from pocketzoo.compress.pipeline import graph_step, layers_in_float, step_report
 from pocketzoo.compress.pipeline import steps as steps_
 from pocketzoo.compress.pipeline.acceptance import Rejected, worse
 from pocketzoo.compress.pipeline.attempt import Attempt
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.graph_scores import Race
-from pocketzoo.compress.pipeline.graph_step import PlannedGraphs, _enough
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph
+from pocketzoo.compress.pipeline.layers_in_float import _enough
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs
 from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.compress.pipeline.steps import CLOSE, _allowed, _end, take
 from pocketzoo.compress.plans import DistillPlan, Int8Plan, PrunePlan
@@ -461,6 +461,7 @@ class Measured:
     sqnr: float | None = None
     lost: float = 0.0
     metric: str = "accuracy"
+    outputs: tuple[str, ...] = ()
 
     def score(self, graph: Path) -> Measured:
         return self
@@ -816,12 +817,14 @@ def test_what_can_be_searched_is_held_to_a_budget_and_against_its_own_float_grap
     compressor = INT8 if isinstance(config, Int8Config) else graph_compressor()
     job = prepared(small.path, data=few, steps=[Int8Config()], samples=8, registry=small_registry)
     attempt = SimpleNamespace(bundle=job.source, config=config, allowed=allowed)
-    assert graph_step._own_judge(attempt, compressor, job) is (job.judge if judge else None)
+    assert layers_in_float.own_judge_of(attempt, compressor, job) is (job.judge if judge else None)
     if judge:
         moved = replace(
             job.source, path=job.source.path.parent / ".." / job.source.path.parent.name / job.source.path.name
         )
-        own = graph_step._own_judge(SimpleNamespace(bundle=moved, config=config, allowed=allowed), compressor, job)
+        own = layers_in_float.own_judge_of(
+            SimpleNamespace(bundle=moved, config=config, allowed=allowed), compressor, job
+        )
         assert own is not job.judge
         assert own.reference == artifact_of(moved)
 
@@ -831,7 +834,7 @@ def test_a_budget_for_int8_without_validation_samples_is_refused(small, few, sma
     job = prepared(small.path, data=bare, steps=[Int8Config()], samples=8, registry=small_registry)
     with refused(DataError) as caught:
         attempt = SimpleNamespace(bundle=job.source, config=Int8Config(min_sqnr=1.0), allowed=None)
-        graph_step._own_judge(attempt, INT8, job)
+        layers_in_float.own_judge_of(attempt, INT8, job)
     assert caught.value.message == "few has no validation samples, which a budget for int8 needs"
     assert caught.value.hint == "give more data"
 
@@ -843,32 +846,36 @@ def test_what_no_budget_allows_is_left_in_float_and_rejected_when_it_is_all(smal
         asked.append(given)
         return found
 
-    monkeypatch.setattr(graph_step, "search", search)
-    monkeypatch.setattr(graph_step, "_enough", lambda *given: enough.append(given) or tried.append)
-    job = SimpleNamespace(graph_samples="samples", target="cpu", progress="progress")
+    monkeypatch.setattr(layers_in_float, "search", search)
+    monkeypatch.setattr(layers_in_float, "_enough", lambda *given: enough.append(given) or tried.append)
+    settings = SimpleNamespace(outputs=("scores",))
+    job = SimpleNamespace(graph_samples="samples", target="cpu", progress="progress", settings=settings)
     attempt = SimpleNamespace(bundle=small, config="config", allowed=0.5, seconds=3.0)
     plan = Int8Plan(layers=("a", "b", "c"))
     free = PlannedGraphs({MODEL: PlannedGraph("model", plan)})
-    assert graph_step.within_budget(attempt, INT8, free, job, tmp_path) is free
+    assert layers_in_float.within_budget(attempt, INT8, free, job, tmp_path) is free
     assert asked == []
     held = replace(free, judge="judge")
     effects = [FloatEffect(layer=layer, gained=3.0, lost=0.25) for layer in "ab"]
     found = ("less", effects)
-    assert graph_step.within_budget(attempt, graph_compressor(), held, job, tmp_path) is held, "it can exclude nothing"
+    assert layers_in_float.within_budget(attempt, graph_compressor(), held, job, tmp_path) is held, (
+        "it can exclude nothing"
+    )
     assert asked == []
-    assert graph_step.within_budget(attempt, INT8, held, job, tmp_path) == PlannedGraphs(
+    assert layers_in_float.within_budget(attempt, INT8, held, job, tmp_path) == PlannedGraphs(
         {MODEL: PlannedGraph("model", "less")},
         float_layers=dict.fromkeys("ab", "+3.00 dB for 25.0% of the MACs"),
         judge="judge",
     )
     assert enough == [("judge", INT8, "config", job, 0.5)]
-    ((*given, passes, folder, progress),) = asked
+    ((*given, passes, folder, progress, outputs),) = asked
+    assert outputs == ("scores",)
     assert (*given, folder, progress) == (INT8, "model", plan, "samples", "cpu", tmp_path, "progress")
     passes(Path("candidate"))
     assert tried == [replace(artifact_of(small), graphs={MODEL: Path("candidate")})]
     found = None
     with pytest.raises(Rejected) as caught:
-        graph_step.within_budget(attempt, INT8, held, job, tmp_path)
+        layers_in_float.within_budget(attempt, INT8, held, job, tmp_path)
     assert (caught.value.why, caught.value.cause) == ("every layer would have to stay in float", "budget")
     assert caught.value.report == StepReport(seconds=3.0)
 
@@ -889,7 +896,7 @@ class Scored:
 
 
 def score(**fields):
-    plain = {"metric": None, "agreement": None, "sqnr": None, "outputs": {}, "samples": 5}
+    plain = {"metric": None, "agreement": None, "sqnr": None, "outputs": {}, "differing": {}, "held": (), "samples": 5}
     if (accuracy := fields.pop("accuracy", None)) is not None:
         fields["metric"] = MetricValue(name="accuracy", value=accuracy)
     return SimpleNamespace(**{**plain, **fields})

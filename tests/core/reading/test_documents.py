@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -160,3 +162,11 @@ def test_a_pipe_is_read_until_its_writer_is_done(tmp_path):
 def test_a_device_without_an_end_has_too_many_bytes():
     with pytest.raises(MalformedError, match="larger than 1 MiB"):
         read_bytes(Path("/dev/zero"), 1 << 20)
+
+
+def test_a_byte_order_mark_needs_no_module_that_is_read_at_its_first_use():
+    """Where no descriptor is left, a codec that is not loaded yet is "unknown"."""
+    code = "import sys; from pocketzoo.core.reading.documents import parse_toml; "
+    code += "sys.modules['encodings.utf_8_sig'] = None; print(parse_toml(b'\\xef\\xbb\\xbfa = 1'))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "{'a': 1}\n"

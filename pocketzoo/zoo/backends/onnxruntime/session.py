@@ -33,6 +33,7 @@ def open_session(
     arena: bool = True,
     profile: str = "",
     optimized: Path | None = None,
+    without: Sequence[str] = (),
     extra: str | None = None,
     whose: str = "",
     time_left: TimeLeft | None = None,
@@ -42,6 +43,7 @@ def open_session(
     ``providers`` are onnxruntime's names, of which the first that can run a node does. ``threads`` within a node, 0 for
     all cores. Without ``arena`` it gives memory back at once.
     ``profile``: the prefix of the file that times of nodes go to. ``optimized``: where the rewritten graph is written.
+    ``without``: rewrites that are left out, by onnxruntime's names.
     ``whose`` it is, errors say: a file by its name unless told. Each run has its time, or all together ``time_left``,
     which a foreign graph has while it is imported; its memory is bounded then, too.
     ``extra`` is the one to install where onnxruntime is missing; None for the smallest that brings it.
@@ -65,7 +67,7 @@ def open_session(
     if time_left is not None:
         _bound_memory(options)
     source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    session = runtime.InferenceSession(source, options, providers=list(providers))
+    session = runtime.InferenceSession(source, options, providers=list(providers), disabled_optimizers=list(without))
     return BoundedSession(session, whose or (graph.name if isinstance(graph, Path) else "the graph"), time_left)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import encodings.utf_8_sig  # noqa: F401  # at its first use, descriptors may be spent
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,0 +1,123 @@
+"""Graphs as exporters of other years and frameworks write them: constants as inputs, sizes written into the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.fresh_names import assigns_once
+from pocketzoo.zoo.models.import_onnx import open_graph
+
+
+def weight(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def info(name: str, *dims: int | str, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, dims)
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), outputs.split(), **attributes)
+
+
+def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], opset: int, ir: int, **constants: Any) -> Any:
+    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    if ir < 4:
+        inputs = [*inputs, *(info(t.name, *t.dims, kind=t.data_type) for t in stored)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def imported(made: Any, folder: Any) -> Any:
+    onnx.save(made, folder / "m.onnx")
+    tidy = onnx.load(open_graph(folder / "m.onnx").graph(""))
+    onnx.checker.check_model(tidy, full_check=True)
+    return tidy
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 12])
+@pytest.mark.parametrize("ir", [3, 4, 8])
+def test_constants_that_are_inputs_as_well_are_constants(opset, ir, tmp_path):
+    made = model(
+        [node("Conv", "x w b", "a"), node("Flatten", "a", "f"), node("Gemm", "f v c", "y", transB=1)],
+        [info("x", "n", 3, 4, 4)], [info("y", "n", 5)], opset, ir,
+        w=weight(2, 3, 3, 3), b=weight(2), v=weight(5, 8), c=weight(5),
+    )  # fmt: skip
+    tidy = imported(made, tmp_path)
+    assert [value.name for value in tidy.graph.input] == ["x"]
+    x = weight(3, 3, 4, 4, seed=1)
+    given, wanted = (open_session(each, optimization="none").run(["y"], {"x": x})[0] for each in (tidy, made))
+    np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
+
+
+def attention() -> Any:
+    """One that onnxruntime writes the batch of 1 into: a bias after a product of three axes."""
+    nodes = [
+        node("MatMul", "x q", "qx"), node("Add", "qx b", "qb"), node("MatMul", "x k", "kx"),
+        node("Transpose", "kx", "kt", perm=[0, 2, 1]), node("MatMul", "qb kt", "s"), node("Softmax", "s", "p", axis=-1),
+        node("MatMul", "p x", "y"),
+    ]  # fmt: skip
+    return model(
+        nodes, [info("x", 1, 5, 4)], [info("y", 1, 5, 4)], 17, 8, q=weight(4, 6), b=weight(6), k=weight(4, 6, seed=1)
+    )
+
+
+def scan() -> Any:
+    """A body whose shapes say the batch of 1."""
+    rows = [info(name, 1, 4) for name in ("s", "r", "t", "o")]
+    body = helper.make_graph(
+        [node("MatMul", "s w", "p"), node("Add", "p r", "t"), node("Tanh", "t", "o")], "body", rows[:2], rows[2:]
+    )
+    nodes = [
+        node("ReduceMean", "x", "first", axes=[1], keepdims=0),
+        node("Scan", "first x", "last y", num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1], body=body),
+    ]
+    return model(nodes, [info("x", 1, 5, 4)], [info("y", 1, 5, 4)], 17, 8, w=weight(4, 4))
+
+
+@pytest.mark.parametrize("of", [attention, scan])
+def test_a_batch_that_is_fixed_is_made_free(of, tmp_path):
+    made = of()
+    tidy, x = imported(made, tmp_path), weight(3, 5, 4, seed=2)
+    own = open_session(made, optimization="none")
+    wanted = np.concatenate([own.run(["y"], {"x": each[None]})[0] for each in x])
+    given = open_session(tidy, optimization="none").run(["y"], {"x": x})[0]
+    np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_rewrite_that_makes_a_name_twice_is_not_taken(tmp_path):
+    half = TensorProto.FLOAT16
+    branches = [
+        helper.make_graph([node("MatMul", f"g {w}", name)], name, [], [info(name, "n", 3, 5, kind=half)])
+        for name, w in (("then", "w"), ("else", "v"))
+    ]
+    nodes = [
+        node("Gather", "table x", "g"), node("Shape", "x", "n"), node("Size", "n", "r"), node("Greater", "r one", "c"),
+        node("If", "c", "i", then_branch=branches[0], else_branch=branches[1]), node("MatMul", "g w", "m"),
+        node("Add", "i m", "y"),
+    ]  # fmt: skip
+    made = model(
+        nodes, [info("x", "n", 3, kind=TensorProto.INT64)], [info("y", "n", 3, 5, kind=half)], 17, 9,
+        table=weight(9, 4, dtype=np.float16), w=weight(4, 5, dtype=np.float16), v=weight(4, 5, dtype=np.float16),
+        one=np.array(1),
+    )  # fmt: skip
+    assert assigns_once(imported(made, tmp_path).graph)
+
+
+def test_names_are_made_once_at_any_depth():
+    def nested(inner: str, outer: str = "y") -> onnx.GraphProto:
+        body = helper.make_graph([node("Relu", "x", inner)], "b", [], [info(inner)])
+        return helper.make_graph([node("If", "c", outer, then_branch=body, else_branch=body)], "g", [info("x")], [])
+
+    assert assigns_once(nested("a")), "branches beside one another may use one name"
+    assert not assigns_once(nested("x")), "an input of the graph around"
+    assert not assigns_once(nested("y")), "what the node itself makes"
+    assert not assigns_once(helper.make_graph([node("Relu", "x", "y"), node("Abs", "x", "y")], "g", [info("x")], []))
