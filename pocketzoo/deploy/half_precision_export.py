@@ -23,17 +23,18 @@ from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.half_precision import QDQ, HalfPlan, check_precision, modern, plan_half
-from pocketzoo.zoo.graphs.half_writer import to_half
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.rewriting.half_precision import QDQ, HalfPlan, check_precision, modern, plan_half
+from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
 from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
 
 SAMPLES = 64  # that show the range of values, at most,
 VALUES = 1 << 23  # and as many as have so many numbers
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
 WANTED = {"fp16": 40.0, "bf16": 25.0}  # dB of each output, for which nodes stay in 32 bits
-ROUNDS, FRACTION, GAIN = 6, 0.03, 0.3  # of looking for those; nodes at a time; dB that they have to bring
+ROUNDS, GAIN = 6, 0.3  # of looking for those; dB that they have to bring
+FEWEST, FRACTION = 16, 0.03  # nodes at a time, or of all
 # dB: of errors that matter, above that of the outputs; that a node makes of less; of what is as it was.
 NEAR, DROP, EXACT = 30.0, 2.0, 75.0
 NAMED, LINES = 4, 8  # nodes of a reason that are named, and reasons
@@ -69,7 +70,7 @@ def convert_half(
     """``write_half_precision`` on what the graph reads; and the ratio of signal to error in dB, where it is known."""
     model = modern(load_graph(graph), precision, target)
     plan, converted = half(model, target, precision, shown)
-    ratios = compare_outputs(model, converted, shown)
+    ratios = _ratios(model, plan, converted, shown)
     count = len(plan.nodes_of_floats)
     every = count + len(plan.in_float32)
     progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
@@ -96,51 +97,56 @@ def half(
     check_precision(precision, target)
     seen = seen_values(model, shown, precision)
     plan = plan_half(model, target, precision, seen=seen)
-    converted = to_half(model, plan)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
-        return plan, converted
-    best = _worst(model, converted, shown)
-    if best is None:
-        return plan, converted
+        return plan, to_half(model, plan)
+    best = _worst(model, plan, shown)
     float32, tried = dict[str, str](), set[str]()
     for _ in range(ROUNDS):
-        if best >= WANTED[precision]:
+        if best is None or best >= WANTED[precision]:
             break
-        source, region = _lossy(model, losses(model, plan, converted, shown[:1]), best, tried)
+        source, region = _lossy(model, losses(model, plan, shown[:1]), best, tried)
         if not source:
             break
         tried.add(source)
         candidate = plan_half(model, target, precision, seen=seen, float32=float32 | region)
-        made = to_half(model, candidate)
-        ratio = _worst(model, made, shown)
+        ratio = _worst(model, candidate, shown)
         if ratio is not None and ratio > best + GAIN:
-            plan, converted, best = candidate, made, ratio
+            plan, best = candidate, ratio
             float32 |= region
-    return plan, converted
+    return plan, to_half(model, plan)
 
 
-def _worst(model: onnx.ModelProto, converted: onnx.ModelProto, shown: list[Arrays]) -> float | None:
+def _ratios(
+    model: onnx.ModelProto, plan: HalfPlan, converted: onnx.ModelProto, shown: list[Arrays]
+) -> dict[str, float] | None:
+    """The less of what the graph and its simulation lose, by output; of a graph with 8 bits, which run as they are."""
     ratios = compare_outputs(model, converted, shown)
+    if any(node.op_type in QDQ for node in model.graph.node):
+        return ratios
+    others = compare_outputs(model, simulated(model, plan), shown)
+    if ratios is None or others is None:
+        return ratios or others
+    return {name: min(ratio, others[name]) for name, ratio in ratios.items()}
+
+
+def _worst(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> float | None:
+    ratios = compare_outputs(model, simulated(model, plan), shown)
     return None if ratios is None else min(ratios.values(), default=np.inf)
 
 
-def losses(
-    model: onnx.ModelProto, plan: HalfPlan, converted: onnx.ModelProto, samples: list[Arrays]
-) -> dict[str, float]:
+def losses(model: onnx.ModelProto, plan: HalfPlan, samples: list[Arrays]) -> dict[str, float]:
     """The ratio of signal to error in dB of each tensor that is made in half precision, outside of branches."""
-    index = GraphIndex(model)
-    low = {name: f"{name}_{plan.precision}" for name in plan.nodes_of_floats if name in index.producers}
-    there = {name for node in converted.graph.node for name in node.output}
-    names = [name for name, other in low.items() if other in there]
+    index, rounded = GraphIndex(model), simulated(model, plan)
+    names = [name for name in plan.nodes_of_floats if name in index.producers]
     feed = next(iter(one_by_one(model, samples)), None)
     ratios: dict[str, float] = {}
     if feed is None:
         return ratios
     for part in parts(model, names, feed) if names else ():
         before = next(activations(model, part, [feed], as_written=True))
-        after = next(activations(converted, [low[name] for name in part], [feed], as_written=True))
+        after = next(activations(rounded, part, [feed], as_written=True))
         for name in part:
-            ratios[name] = decibels(1.0, noise_to_signal([after[low[name]].astype(np.float32)], [before[name]]))
+            ratios[name] = decibels(1.0, noise_to_signal([after[name]], [before[name]]))
     return ratios
 
 
@@ -159,7 +165,7 @@ def _lossy(
     source = max(drops, key=lambda each: drops[each], default="")
     if not source or drops[source] < DROP:
         return "", {}
-    room = max(2, round(FRACTION * len(loss)))
+    room = max(FEWEST, round(FRACTION * len(loss)))
     reasons = {source: f"it makes the error {drops[source]:.0f} dB larger"}
     waiting = _read(index, source, loss)
     for name in waiting:

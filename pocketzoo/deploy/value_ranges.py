@@ -18,9 +18,9 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, graphs
-from pocketzoo.zoo.graphs.half_precision import DTYPES, KINDS, FlatGraph, Seen, distinct
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
+from pocketzoo.zoo.graphs.rewriting.half_precision import DTYPES, KINDS, FlatGraph, Seen, distinct
 from pocketzoo.zoo.tasks.agreement import decibels
 
 SOME = 1 << 15  # values of a tensor that are rounded to see what it costs

@@ -20,8 +20,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.graphs.half_precision import LARGEST, check_precision, modern, plan_half
-from pocketzoo.zoo.graphs.half_writer import to_half
+from pocketzoo.zoo.graphs.rewriting.half_precision import LARGEST, check_precision, modern, plan_half
+from pocketzoo.zoo.graphs.rewriting.half_writer import to_half
 from pocketzoo.zoo.tasks.agreement import sqnr
 
 TARGETS = {t.name: t for t in pocketzoo_targets()}
@@ -470,8 +470,8 @@ def test_what_the_converter_does_not_know_stays_in_its_opset():
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_numbers_beyond_the_range_become_its_ends_and_infinity_stays(precision):
-    from pocketzoo.zoo.graphs.half_precision import DTYPES, KINDS, HalfPlan
-    from pocketzoo.zoo.graphs.half_writer import HalfWriter
+    from pocketzoo.zoo.graphs.rewriting.half_precision import DTYPES, KINDS, HalfPlan
+    from pocketzoo.zoo.graphs.rewriting.half_writer import HalfWriter
 
     writer = HalfWriter(graph(node("Relu", ["x"], "y")), HalfPlan(precision=precision))
     given = np.array([3.39e38, -3.39e38, np.inf, -np.inf, 1.5], np.float32)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, defined_names, graphs, inner_graphs, read_names
-from pocketzoo.zoo.graphs.half_precision import (
+from pocketzoo.zoo.graphs.rewriting.half_precision import (
     DTYPES,
     KINDS,
     LARGEST,
@@ -28,6 +28,67 @@ def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
     32 bits, or outside, a Cast makes the one with the old name.
     """
     return HalfWriter(model, plan).write()
+
+
+def simulated(model: ModelProto, plan: HalfPlan) -> ModelProto:
+    """The graph of a plan as 32 bits compute it: what a node of half precision reads and makes is rounded to that.
+
+    Sums inside of nodes are in 32 bits, as a GPU has them. onnxruntime on a CPU is no judge of the graph itself: it
+    leaves out what it casts between two nodes, and has few kernels of bf16.
+    """
+    model = distinct(model)
+    index, changed = FlatGraph(model), set(plan.nodes)
+    made = ModelProto()
+    made.CopyFrom(model)
+    fresh = FreshNames.of(model)
+    floats = {name for name, kind in index.types.items() if kind == TensorProto.FLOAT}
+    rounds = {name for node in index.nodes if node_id(node) in changed for name in node.output if name in floats}
+    stored = {
+        node.input[i]
+        for node in index.nodes
+        if node_id(node) in changed
+        for i in convertible(node, index, plan.precision)
+        if node.input[i] in index.constants
+    }
+    low = {name: fresh(f"{name}_rounded") for name in sorted(stored)}
+    for graph in graphs(made.graph):
+        nodes: list[NodeProto] = []
+        casts: dict[str, str] = {}
+
+        def cast(name: str, out: str, nodes: list[NodeProto] = nodes) -> None:
+            half = fresh(f"{name}_half")
+            nodes.append(helper.make_node("Cast", [name], [half], to=KINDS[plan.precision]))
+            nodes.append(helper.make_node("Cast", [half], [out], to=TensorProto.FLOAT))
+
+        for node in graph.node:
+            if node_id(node) not in changed:
+                nodes.append(node)
+                continue
+            for i in convertible(node, index, plan.precision):
+                name = node.input[i]
+                if name not in low and name not in rounds and name not in casts:
+                    casts[name] = fresh(f"{name}_read")
+                    cast(name, casts[name])
+                node.input[i] = low.get(name) or casts.get(name) or name
+            nodes.append(node)
+            for i, name in enumerate(node.output):
+                if name in rounds:
+                    node.output[i] = fresh(f"{name}_exact")
+                    cast(node.output[i], name)
+        copies = []
+        for node in nodes:
+            copied = NodeProto()
+            copied.CopyFrom(node)
+            copies.append(copied)
+        del graph.node[:]
+        graph.node.extend(copies)
+        graph.ClearField("value_info")
+    limit, dtype = LARGEST[plan.precision], DTYPES[plan.precision]
+    for name, other in low.items():
+        array = numpy_helper.to_array(index.constants[name])
+        array = np.where(np.isfinite(array), np.clip(array, -limit, limit), array).astype(dtype).astype(np.float32)
+        made.graph.initializer.append(numpy_helper.from_array(array, other))
+    return made
 
 
 class HalfWriter:
