@@ -74,6 +74,7 @@ class Manifest:
     pocketzoo: str = __version__
     signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
+    one_by_one: bool = False  # whether a run takes one sample, as no axis of its graph counts them
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
     task_provider: str = ""  # distribution and version of the plugin that brings it; "" where that is pocketzoo

@@ -45,7 +45,7 @@ ALONE = {
         "what they multiply, with that of operators that need no weight",
     ),
     "zoo/models/export_graph.py": ({"MatMul"}, "torch's exporter transposes its weights alone"),
-    "zoo/models/import_onnx.py": ({"MatMulInteger"}, "one of those that show a graph to be quantized already"),
+    "zoo/graphs/foreign/quantized.py": ({"MatMulInteger"}, "one of those that show a graph to be quantized already"),
 }
 
 
