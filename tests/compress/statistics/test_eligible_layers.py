@@ -328,9 +328,9 @@ class TiedTable(nn.Module):
 AROUND: dict[str, tuple[type[nn.Module], set[str], set[str]]] = {  # left where weights change, and where layers do
     "tied transpose": (Tied, {"into", "wide"}, {"into", "wide"}),
     "one parameter of two": (OneParameter, {"a", "b"}, {"a", "b"}),
-    "encoder layer": (Encoder, {"encoder.self_attn.out_proj"},
-                      {"encoder.self_attn.out_proj", "encoder.linear1", "encoder.linear2"}),
-    "attention": (Attention, {"attention.out_proj"}, {"attention.out_proj"}),
+    "encoder layer": (Encoder, {"encoder.self_attn", "encoder.self_attn.out_proj"},
+                      {"encoder.self_attn", "encoder.self_attn.out_proj", "encoder.linear1", "encoder.linear2"}),
+    "attention": (Attention, {"attention", "attention.out_proj"}, {"attention", "attention.out_proj"}),
     "a function": (Helper, {"b"}, {"b"}),
     "the type of a weight": (AsksForTheType, set(), {"b"}),
     "the size of a layer": (AsksForTheSize, set(), {"a"}),
