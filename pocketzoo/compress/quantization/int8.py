@@ -285,7 +285,7 @@ def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
         for name in node.input[:1] if node.op_type in MOVES else node.input:
             if name and name not in index.constants and index.is_float(name):
                 names.setdefault(name)
-        out = index.after_activation(node.output[0], ACTIVATIONS)
+        out = node.output[0] if node.op_type in MOVES else index.after_activation(node.output[0], ACTIVATIONS)
         floats = out in index.outputs or integers.recurs(out)
         operator = operator_of(node)
         if not floats and (operator is None or operator.quantizes_output):
@@ -299,7 +299,7 @@ def _constant(index: GraphIndex, name: str) -> Array:
 
 def _plain(index: GraphIndex, node: NodeProto) -> bool:
     """Whether a layer multiplies its input by one matrix, or one a group."""
-    return OPERATORS[node.op_type].rank in (None, len(index.constants[node.input[1]].dims))
+    return OPERATORS[node.op_type].kind == "convolution" or len(index.constants[node.input[1]].dims) == 2
 
 
 def _takes_bias(node: NodeProto) -> bool:

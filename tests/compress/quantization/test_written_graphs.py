@@ -73,6 +73,17 @@ CASES = {
         [node("MatMul", "x w", "a"), node("Slice", "x s e", "h"), node("Tanh", "h", "t"),
          node("Concat", "a t", "y", axis=1)],
         (6,), w=weight(6, 5), s=np.array([0, 0]), e=np.array([2**40, 4])),
+    "an activation after a move": conv_then(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("Relu", "t", "r"), node("MatMul", "r v", "y"),
+        v=weight(8, 5)),
+    "an activation after a move at the end": conv_then(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("Relu", "t", "y")),
+    "a stack of matrices": graph(
+        [node("MatMul", "x w", "a"), node("Relu", "a", "r"), node("MatMul", "r v", "y")], (4, 3, 16),
+        w=weight(4, 16, 24) * np.geomspace(0.05, 20, 24).astype(np.float32), v=weight(1, 24, 8)),
+    "a stack that is read along other axes of an activation": graph(
+        [node("MatMul", "x w", "a"), node("Tanh", "a", "t"), node("MatMul", "x v", "b"), node("Add", "t b", "y")],
+        (2, 4, 3, 16), w=weight(2, 1, 16, 8), v=weight(4, 16, 8)),
     "Softmax over one value": graph(
         [node("Conv", "x w", "c"), node("Softmax", "c", "s", axis=2), node("Conv", "s v", "y")],
         (4, 3), w=weight(5, 4, 3), v=weight(2, 5, 1)),
