@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
         list_specs,
     )
     from pocketzoo.zoo.data.load_data import load_data as load_data
+    from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata as OnnxMetadata
     from pocketzoo.zoo.hub.store import Store as Store
     from pocketzoo.zoo.models.import_onnx import open_graph as open_graph
     from pocketzoo.zoo.models.info import info as info
@@ -60,6 +61,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; tests/test_public.py ho
 
     eval = evaluate
     list = list_specs
+    open = open_model
     plugins = list_plugins
     verify = read_bundle
 
@@ -77,6 +79,8 @@ _PUBLIC = {
     "info": ("pocketzoo.zoo.models.info", "info"),
     "materials": ("pocketzoo.zoo.models.materials", "materials"),
     "new_plugin": ("pocketzoo.workflows.new_plugin", "new_plugin"),
+    "OnnxMetadata": ("pocketzoo.zoo.graphs.foreign.metadata", "OnnxMetadata"),
+    "open": ("pocketzoo.zoo.models.open_model", "open_model"),
     "open_model": ("pocketzoo.zoo.models.open_model", "open_model"),
     "open_graph": ("pocketzoo.zoo.models.import_onnx", "open_graph"),
     "pair_encoders": ("pocketzoo.zoo.artifacts.pair_encoders", "pair_encoders"),

@@ -43,6 +43,17 @@ list *net --kind bakbone
 info tinynte
 info gone/model
 new-plugin My_Plugin
+open
+open gone.onnx -o new
+open theirs.onnx --size 3x4x5 -o new
+open theirs.onnx --axis t=long -o new
+open theirs.onnx --set x=half -o new
+open theirs.onnx --mean 0.5 -o new
+open theirs.onnx --decoder classes -o new
+open theirs.onnx --task image-clasification -o new
+open theirs.onnx --axis time=3 -o new
+open theirs.onnx --set y=3 -o new
+info small --size 32
 pull tinynet
 pull hf://acme/tiny/more
 pull hf://acme/tiny@main#part --locked

@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of one with the reference evaluator
 # An error's energy over that of the simulation's: 1 in the median, and 4 at the most in hundreds of graphs.
 NOISE = 8.0
+DRAWS = 12  # of the simulation, where one is exceeded
 LEVEL = 1e-6  # of the energy of an output, which float32 differs by from one order of summation to another
 CUTS = 0.5  # of the energy of that noise: a value that lies between two steps may go either way
 
@@ -191,12 +192,12 @@ class Checker:
         expected = self._expected(graph, model, plan, exact, checked)
         for number, target in enumerate(self.targets.values()):
             refer = number == graph.seed % len(self.targets)
-            self._encoded(graph, model, plan, target, exact, expected[target.int8.symmetric], checked, refer=refer)
+            self._encoded(graph, model, plan, target, exact, expected, checked, refer=refer)
 
     def _expected(
         self, graph: Generated, model: ModelProto, plan: Any, exact: FEED, checked: Checked
-    ) -> dict[bool, FEED]:
-        """The energy of the noise that an output should have, by whether ranges are symmetric."""
+    ) -> Callable[[bool, int], FEED]:
+        """The energy of the noise that an output should have, by whether ranges are symmetric, and the draw."""
         from pocketzoo.compress.quantization import int8, smoothquant
         from pocketzoo.zoo.graphs.operands import plain_operands
 
@@ -209,14 +210,17 @@ class Checker:
         needed = int8.with_needed_ranges(model, plan)
         ranges = {name: (r.low, r.high, r.magnitude) for name, r in needed.ranges.items()}
         names = {*plan.layers, *(table.removesuffix(".weight") for table in plan.tables)}
-        expected = {}
-        for symmetric in {target.int8.symmetric for target in self.targets.values()}:
-            simulated = outputs_of(noisy(plain, ranges, names, symmetric=symmetric), feed)
-            expected[symmetric] = {name: energy(simulated[name], exact[name]) for name in exact}
+
+        @functools.cache
+        def expected(symmetric: bool, draw: int) -> FEED:
+            simulated = outputs_of(noisy(plain, ranges, names, symmetric=symmetric, draw=draw), feed)
+            return {name: energy(simulated[name], exact[name]) for name in exact}
+
         return expected
 
     def _encoded(
-        self, graph: Generated, model: ModelProto, plan: Any, target: Any, exact: FEED, expected: FEED,
+        self, graph: Generated, model: ModelProto, plan: Any, target: Any, exact: FEED,
+        draws: Callable[[bool, int], FEED],
         checked: Checked, *, refer: bool,
     ) -> None:  # fmt: skip
         from pocketzoo.compress.quantization import int8
@@ -226,8 +230,14 @@ class Checker:
         feed = graph.feed(ROWS, 2)
         level = {name: LEVEL * energy(out, 0) + 1e-12 for name, out in exact.items()}
         given = outputs_of(encoded, feed)
-        if wrong := unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
-            checked.findings.append(f"{target.name}: more noise than its steps make: {wrong}")
+        expected = draws(target.int8.symmetric, 0)
+        if unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
+            # A norm of values that are nearly equal, or nearly zero, makes much of little, now and then.
+            every = [draws(target.int8.symmetric, draw) for draw in range(DRAWS)]
+            expected = {name: max(each[name] for each in every) for name in exact}
+            checked.count("ill-conditioned")
+            if wrong := unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
+                checked.findings.append(f"{target.name}: more noise than its steps make: {wrong}")
         cuts = {name: CUTS * expected[name] + level[name] for name in exact}
         if wrong := unequal(given, outputs_of(encoded, feed, rewritten=False), cuts):
             checked.findings.append(f"{target.name}: with and without rewriting: {wrong}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import json_option, names, out_option, resolver
 from pocketzoo.cli.render import Bars, flat, print_columns, print_json
 
@@ -71,6 +72,7 @@ def list_(pattern: str, kind: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", metavar="NAME|MODEL", shell_complete=names(*KINDS))
+@graph_options("name")
 @click.option("--provenance", is_flag=True, help="Bill of materials of a model: origin, data, steps, digests.")
 @json_option
 def info(name: str, provenance: bool, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import (
     THREADS,
     Whole,
@@ -52,6 +53,7 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.option(
     "--to",
     default="onnx",
@@ -132,6 +134,7 @@ def export(
 
 @click.command()
 @models_argument
+@graph_options("models")
 @data_option(required=False)
 @click.option("--runtime", default="onnxruntime", show_default=True, help="Also torch, tensorrt-rtx, ...")
 @click.option("--batch", default="1,32", show_default=True, help="Batch sizes to time.")
@@ -216,6 +219,7 @@ def _numbers(text: str, option: str) -> list[int]:
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.argument("files", metavar="[FILE...]", nargs=-1)
 @click.option("--row", "rows", multiple=True, metavar="ROW",
               help='A row of a table: "height=1.8,mass=70", "1.8,70", or JSON; repeatable.')  # fmt: skip
@@ -238,7 +242,7 @@ def predict(
     provider: str | None,
     as_json: bool,
 ) -> None:
-    """Show what a model answers, by its task: classes, labels, numbers.
+    """Show what MODEL answers, by its task: classes, labels, numbers.
 
     FILE is an image, a text, or whatever else the model reads; a table (.csv, .tsv, .jsonl, .parquet) or an .npz, of
     which each row is a sample; or .json.
@@ -261,6 +265,7 @@ def predict(
 
 @click.command()
 @models_argument
+@graph_options("models")
 @data_option(required=False)
 @out_option(required=True, text="HTML file to write.")
 @seed_option

@@ -7,9 +7,18 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import Whole, image_size, json_option, named, out_option, resolver, seed_option
+from pocketzoo.cli.options import (
+    Whole,
+    image_size,
+    json_option,
+    model_options,
+    named,
+    out_option,
+    resolver,
+    seed_option,
+    training_options,
+)
 from pocketzoo.cli.render import Bars, print_json
-from pocketzoo.cli.training_options import model_options, training_options
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pocketzoo.cli.echo import echo, print_hint
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import (
     Fraction,
     Whole,
@@ -17,16 +18,17 @@ from pocketzoo.cli.options import (
     image_size,
     json_option,
     model_argument,
+    model_options,
     named,
     names,
     out_option,
     resolver,
     seed_option,
     skip_bad_option,
+    training_options,
 )
 from pocketzoo.cli.render import Bars, print_columns, print_decisions, print_json, print_measurements, print_plans, some
-from pocketzoo.cli.training_options import model_options, training_options
-from pocketzoo.core.errors import DataError, RejectedError
+from pocketzoo.core.errors import RejectedError
 
 
 @click.command()
@@ -104,6 +106,7 @@ def fit(
 
 @click.command("eval")
 @model_argument
+@graph_options("model")
 @data_option(required=True)
 @click.option(
     "--target",
@@ -166,24 +169,13 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 
 @click.command()
 @model_argument
+@graph_options("model", writes=True)
 @out_option(required=False, text="Bundle to write.")
 @click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML recipe.")
 @click.option("--prune", type=float, metavar="R", help="Remove this fraction of the channels, 0-1.")
 @click.option("--low-rank", type=float, metavar="E", help="Factorize; keep this fraction of the energy, 0-1.")
 @click.option("--int8", is_flag=True, help="Quantize weights and activations to int8.")
 @data_option(required=True)
-@click.option("--mean", metavar="M,..", help="For a .onnx file: pixel mean (0-1) per channel.")
-@click.option("--std", metavar="S,..", help="For a .onnx file: pixel standard deviation.")
-@click.option("--size", type=Whole(1), help="For a .onnx file of dynamic size: pixels per side.")
-@click.option(
-    "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="For a .onnx file: one label per line.",
-)
-@click.option("--processor", metavar="NAME", shell_complete=names("processor"),
-              help="For a .onnx file: what makes its input of samples [default: the one that can].")  # fmt: skip
-@click.option("--state", "states", multiple=True, metavar="OUTPUT=INPUT", help="For a .onnx file: feed the next call.")
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
 @click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
@@ -206,12 +198,6 @@ def compress(
     low_rank: float | None,
     int8: bool,
     data: str,
-    mean: str | None,
-    std: str | None,
-    size: int | None,
-    labels: Path | None,
-    processor: str | None,
-    states: tuple[str, ...],
     targets: tuple[str, ...],
     samples: int,
     max_drop: float | None,
@@ -228,17 +214,12 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     Steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. An interrupted run resumes
-    when the same command is given again. Exit code 3: a step was rejected. A .onnx file takes --int8 only.
+    when the same command is given again. Exit code 3: a step was rejected.
     """
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import way_out, worse
     from pocketzoo.compress.pipeline.settings import CompressSettings
-    from pocketzoo.zoo.bundles.work_folder import check_place
 
-    if out is not None and not dry_run:
-        check_place(out, force=force)  # before a .onnx file is read
-    if states or any(option is not None for option in (mean, std, size, labels, processor)):
-        model = _opened_graph(model, mean, std, size, labels, processor, states)
     settings = CompressSettings(
         steps=tuple(_steps(prune, low_rank, int8)),
         recipe=recipe,
@@ -282,51 +263,6 @@ def compress(
         if not as_json:
             print_hint(way_out(rejected))
         click.get_current_context().exit(RejectedError.exit_code)
-
-
-def _opened_graph(
-    model: str,
-    mean: str | None,
-    std: str | None,
-    size: int | None,
-    labels: Path | None,
-    processor: str | None,
-    states: tuple[str, ...],
-) -> str:
-    """The bundle of a .onnx file, whose input is described by the options."""
-    from pocketzoo.core.reading.documents import MalformedError, read_bytes
-    from pocketzoo.zoo.data.processors.encoded_text import lines_of
-    from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
-
-    path = Path(model.removeprefix("file:"))
-    if path.suffix != ".onnx":
-        raise click.UsageError(
-            "--mean, --std, --size, --labels, --processor and --state are for a .onnx file; other models know theirs"
-        )
-
-    def numbers(text: str | None) -> tuple[float, ...]:
-        try:
-            return tuple(float(part) for part in (text or "").split(",") if part.strip())
-        except ValueError as error:
-            raise click.UsageError(f"{text!r} is not a list of numbers; write 0.485,0.456,0.406") from error
-
-    classes: tuple[str, ...] = ()
-    if labels is not None:
-        try:
-            read = lines_of(read_bytes(labels), str(labels))
-        except MalformedError as error:
-            raise DataError(f"cannot read the labels in {labels}: {error}", "give one label per line") from error
-        for number, what in read.bad.items():
-            raise DataError(f"cannot read the labels in {labels}: line {number} {what}", "give one label per line")
-        classes = tuple(label for _, label in read.texts())
-    metadata = OnnxMetadata(mean=numbers(mean), std=numbers(std), size=size, labels=classes, processor=processor or "")
-    pairs = [state.partition("=") for state in states]
-    if bad := next(
-        (state for state, (output, _, given) in zip(states, pairs, strict=True) if not (output and given)), ""
-    ):
-        raise click.UsageError(f"{bad!r} is not OUTPUT=INPUT; write stateN=state")
-    fed = {output: given for output, _, given in pairs}
-    return str(open_graph(path, metadata, Bars(), states=fed).path)
 
 
 def _steps(prune: float | None, low_rank: float | None, int8: bool) -> list[Any]:

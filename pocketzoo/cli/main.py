@@ -25,6 +25,7 @@ WHERE = {
     "plugins": ("catalog", "List plugins, and why one could not be loaded."),
     "new-plugin": ("catalog", "Create a plugin package, which works, with its tests."),
     "doctor": ("catalog", "Check this installation, its runtimes and GPUs."),
+    "open": ("graph_options", "Open an ONNX file as a bundle, with what the file does not say."),
     "search": ("hub", "Search the Hub for models that can be loaded here."),
     "pull": ("hub", "Download models from the Hub and verify every byte."),
     "lock": ("hub", "Pin models in zoo.lock: commit and sha256 of every file."),
@@ -48,7 +49,7 @@ WHERE = {
     "profile": ("profile", "Show where MODEL spends its time, layer by layer."),
     "predict": (
         "export_bench_report",
-        "Show what a model answers, by its task: classes, labels, numbers.",
+        "Show what MODEL answers, by its task: classes, labels, numbers.",
     ),
     "report": ("export_bench_report", "Write an HTML report on one or more bundles."),
     "sign": ("pack_sign_verify", "Sign BUNDLE with a private key."),

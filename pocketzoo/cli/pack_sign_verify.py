@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import force_option, json_option, model_argument, names, out_option, resolver
 from pocketzoo.cli.render import Bars, print_json
 
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.option(
     "--target", default="cpu", show_default=True, shell_complete=names("target"), help="Target of the graph to copy."
 )
@@ -54,6 +56,7 @@ def sign(bundle: Path, key: Path, password: str | None, out: Path | None) -> Non
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@graph_options("bundle")
 @click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) of the expected signer.")
 @click.option("--signature", type=click.Path(path_type=Path), help="Signature file [default: model.sig in the bundle].")
 @click.option("--not-before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]),

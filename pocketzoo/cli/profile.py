@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import THREADS, Whole, json_option, model_argument, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
 
 @click.command()
 @model_argument
+@graph_options("model")
 @click.option(
     "--target",
     default="cpu",

@@ -7,6 +7,7 @@ import sys
 import click
 
 from pocketzoo.cli.echo import echo
+from pocketzoo.cli.graph_options import graph_options
 from pocketzoo.cli.options import json_option, names, resolver
 from pocketzoo.cli.render import Bars, print_columns, print_json
 
@@ -39,6 +40,7 @@ def targets(as_json: bool) -> None:
 
 @click.command()
 @click.argument("model", metavar="MODEL|FILE.onnx|FILE.engine", shell_complete=names("backbone"))
+@graph_options("model", raw=True)
 @click.option("--target", required=True, shell_complete=names("target"), help="Target to check against.")
 @click.option("--dla", is_flag=True, help="For its deep learning accelerator: which nodes fall back to the GPU.")
 @json_option

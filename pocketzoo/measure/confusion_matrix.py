@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.metric_value import MetricValue
+from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import Estimate
@@ -77,7 +79,7 @@ def measure_confusion(
     batches = Batches(known, processor, skipped=skipped)
     metric, worst, samples, wrong = task.scores(), list[tuple[float, int, _Answered]](), 0, 0
     can_tell = hasattr(task.task, "errors")
-    with OnnxRunner(bundle.graph("cpu")) as runner:
+    with open_artifact(artifact_of(bundle, "cpu"), OnnxRunner) as runner:
         answered = _answered(batches, runner, task, metric)
         for each in progress.track(answered, "finding the worst answers", len(known)):
             samples += 1
@@ -101,7 +103,7 @@ def measure_confusion(
     )
 
 
-def _answered(batches: Batches, runner: OnnxRunner, task: ModelTask, metric: Any) -> Iterator[_Answered]:
+def _answered(batches: Batches, runner: Runner, task: ModelTask, metric: Any) -> Iterator[_Answered]:
     """Every sample that can be read, in its place."""
     assert batches.split.targets is not None
     bad = batches.skipped

@@ -8,6 +8,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -84,7 +85,7 @@ def evaluate(
     if task.spec.examples is None and (cut := too_long([batches.split], processor)):
         progress.say(f"{cut} texts are longer than the model accepts and are truncated")
     samples = 0
-    with OnnxRunner(bundle.graph(target)) as runner:
+    with open_artifact(artifact_of(bundle, target), OnnxRunner) as runner:
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
             metric.update(task.answers(runner.infer(x), x), y)

@@ -27,6 +27,7 @@ from pocketzoo.zoo.bundles.measurement import PRECISE, Interval, Latency, Measur
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
@@ -78,10 +79,12 @@ def candidate(manifest: Manifest, graph: Path, entry: FileEntry) -> Candidate:
 
 def candidates(bundle: Bundle, targets: Sequence[str] | None = None) -> list[Candidate]:
     """The graphs of a bundle: all of them, or those for ``targets``."""
+    macs = macs_of(bundle)
     return [
         replace(
             candidate(bundle.manifest, paths[0], bundle.manifest.files[paths[0].name]),
             artifact=artifact,
+            macs=macs,
             digest=digest_of(bundle.manifest.files[path.name].sha256 or sha256(path) for path in paths),
         )
         for target in bundle.targets()

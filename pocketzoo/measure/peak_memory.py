@@ -62,7 +62,7 @@ def peak_memory(
         asked: dict[str, Any] = {"runtime": runtime, "source": str(source), "x": str(batch)}
         artifact = graph if isinstance(graph, Artifact) else Artifact(graphs={MODEL: graph})
         asked |= {"graphs": {name: str(path) for name, path in artifact.graphs.items()}}
-        asked |= {"driver": artifact.driver, "states": dict(artifact.states)}
+        asked |= {"driver": artifact.driver, "states": dict(artifact.states), "run_axes": artifact.run_axes}
         given = [p.name for p in (registry or default_registry()).manager.plugins if p.origin == GIVEN]
         asked |= {"names": list(x), "threads": threads, "plugins": given}
         command = [sys.executable, "-m", "pocketzoo.measure.peak_memory", json.dumps(asked)]
@@ -105,7 +105,8 @@ def main() -> None:
     with np.load(asked["x"]) as arrays:
         x = {name: arrays[str(i)] for i, name in enumerate(asked["names"])}
     graphs = {name: Path(path) for name, path in asked["graphs"].items()}
-    artifact = Artifact(graphs=graphs, driver=asked["driver"], states=asked["states"])
+    states, axes = asked["states"], asked["run_axes"]
+    artifact = Artifact(graphs=graphs, driver=asked["driver"], states=states, run_axes=axes)
     source, threads = Path(asked["source"]), asked["threads"]
 
     def start(path: Path) -> Runner:

@@ -329,7 +329,7 @@ def _left(bundle: Bundle, graph: _Ran) -> list[Left]:
     by_layer: dict[str, list[Node]] = {}
     for node in graph.nodes:
         by_layer.setdefault(node.layer, []).append(node)
-    for cost in layer_costs(graph.path):
+    for cost in (each for each in layer_costs(graph.path) if each.parameters):
         ran = [n for n in by_layer.get(cost.layer, ()) if runs_layer(n.op)]
         spent = total(by_layer.get(cost.layer, ()))
         if cost.precision != "int8":

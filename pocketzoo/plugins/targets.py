@@ -20,8 +20,17 @@ from pocketzoo.zoo.catalog.specs import Fp8Encoding, Int8Encoding, TargetSpec
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases. Its SkipLayerNormalization takes
 # longer than the addition and the layer norm apart: benchmarks/int8.py.
 ONNXRUNTIME = Int8Encoding(
-    activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True, splits_norm=True
-)
+    activations="uint8",
+    symmetric=False,
+    int32_bias=True,
+    fuses_add=False,
+    dynamic=True,
+    splits_norm=True,
+    operators=(
+        "Add", "AveragePool", "Concat", "GlobalAveragePool", "HardSigmoid", "LeakyRelu", "Mul", "Resize", "Sigmoid",
+        "Slice", "Split",
+    ),
+)  # fmt: skip
 # NVIDIA's parsers refuse an int32 DequantizeLinear, its kernels take symmetric activations only, and its fusion of
 # convolution and addition wants the other summand quantized, not what lies between the two.
 NVIDIA = Int8Encoding(activations="int8", symmetric=True, int32_bias=False, fuses_add=True, required=True)

@@ -21,6 +21,7 @@ from pocketzoo.zoo.bundles.measurement import digest_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -72,6 +73,7 @@ def engine_candidates(
             row = candidate(manifest, first, replace(entry, target=target.name if encoded else ""))
             engines[digest] = replace(
                 row,
+                macs=macs_of(bundle, resolver.registry),
                 artifact=replace(artifact, graphs=written) if len(written) > 1 or artifact.states else None,
                 runtime=runtime,
                 source=bundle.path,
@@ -82,6 +84,6 @@ def engine_candidates(
             other = built.backend.name == way.backend.name and built.entry.target == target.name
             if other and built.entry.precision not in entries:
                 row = candidate(manifest, built.path, built.entry)
-                row = replace(row, runtime=runtime, source=bundle.path, others=built.others)
+                row = replace(row, macs=macs_of(bundle), runtime=runtime, source=bundle.path, others=built.others)
                 engines.setdefault(built.entry.sha256, row)
     return list(engines.values())

@@ -38,6 +38,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def _forecast(job: Job) -> list[StepRecord]:
     module: nn.Module | None = None  # loaded for steps on it: a graph from elsewhere has none
     spec = job.processor
     artifact = artifact_of(job.source)
-    cost = Cost(parameters=manifest.parameters, macs=manifest.macs, bytes=size_of(artifact))
+    cost = Cost(parameters=manifest.parameters, macs=macs_of(job.source), bytes=size_of(artifact))
     for compressor, config in job.configs:
         before, plans = cost, {}
         in_float: dict[str, Mapping[str, str]] = {}

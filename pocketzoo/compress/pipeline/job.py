@@ -14,7 +14,7 @@ from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
 from pocketzoo.core.arrays import Arrays, batch_size
-from pocketzoo.core.errors import DataError, RecipeError
+from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
@@ -340,6 +340,11 @@ def _check_order(pairs: Sequence[tuple[Compressor, Any]], source: Bundle) -> Non
     if len(forms) - len([f for f in forms if f == "module"]) > 1:
         names = " and ".join(compressor.name for compressor, _ in pairs if compressor.form == "graph")
         raise RecipeError(f"two steps work on the graph: {names}", "keep one of them, as the last step")
+    if "graph" in forms and (kinds := source.manifest.provenance.get("quantized")):
+        raise UnsupportedModelError(
+            f"{source.manifest.name} is quantized already: it has {', '.join(kinds)}",
+            "give the float graph; bench, check, export and predict take this one as it is",
+        )
     if len(source.encodings()) > 1:  # a step on the graph encoded it, whoever took that
         done = source.manifest.steps[-1].compressor if source.manifest.steps else "compressed"
         raise RecipeError(f"{source.manifest.name} is already {done}", "compress the bundle it was made from")

@@ -10,7 +10,8 @@ import onnx
 
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.step_record import StepRecord
-from pocketzoo.zoo.graphs.cost import CODEBOOK, FLOAT, costs_of
+from pocketzoo.zoo.data.model_costs import graph_costs
+from pocketzoo.zoo.graphs.cost import CODEBOOK, FLOAT
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
 
@@ -34,7 +35,7 @@ def layer_table(
     last = job.graph_step[0] if encoded and job.graph_step is not None else None
     if last is not None and last.describe is None:
         said |= dict.fromkeys(_changed(files, floats), last.precision)
-    return [_as_said(cost, said) for cost in costs_of(files)]
+    return [_as_said(cost, said) for cost in graph_costs(files, job.processor)]
 
 
 def _as_said(cost: LayerCost, said: Mapping[str, str]) -> LayerCost:

@@ -16,6 +16,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle,
 from pocketzoo.zoo.bundles.manifest import MODEL, Manifest
 from pocketzoo.zoo.bundles.step_record import Change, StepReport
 from pocketzoo.zoo.catalog.compressor import Distillation, ModuleCompressor
+from pocketzoo.zoo.data.model_costs import macs_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +115,7 @@ def judge_module(attempt: Attempt, applied: AppliedModule, job: Job) -> StepRepo
         measure_step(bundle, applied.graph, job, job.target, after),
         seconds=applied.seconds,
         parameters=Change(before=before.parameters, after=after.parameters),
-        macs=Change(before=before.macs, after=after.macs),
+        macs=Change(before=macs_of(bundle), after=after.macs),
     )
     if attempt.first and not job.settings.accept and _unchanged(bundle, applied):
         raise Rejected(f"it changed nothing{attempt.left_alone(applied.plan)}", report, "unchanged")

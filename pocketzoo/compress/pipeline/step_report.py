@@ -18,6 +18,7 @@ from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.data.model_costs import macs_of
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 
@@ -33,7 +34,7 @@ def measure_step(
     latency, latency_of = None, ""
     # Refitted or sparse weights in the same layers take the same time.
     same = manifest is not None and (manifest.macs, manifest.parameters) == (
-        bundle.manifest.macs,
+        macs_of(bundle),
         bundle.manifest.parameters,
     )
     if target.timed_here and not same:

@@ -27,6 +27,7 @@ class ChannelTracer:
     shifts: dict[str, str] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     shortcuts: dict[str, Shortcut] = field(default_factory=dict)
+    products: list[tuple[Ids, int]] = field(default_factory=list)  # of two activations, with what they multiply
     opaque: set[str] = field(default_factory=set)  # parameters that something not followed here is computed from
 
     # -- union-find
@@ -104,7 +105,8 @@ class ChannelTracer:
             if not frozen.intersection(channels.tolist()) and len(channels) > 1:
                 width = max(int(np.unique(outputs[name], return_counts=True)[1].max()) for name in names)
                 groups.append(Group(tuple(names), channels, width))
-        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared), self.shortcuts)
+        products = tuple((self.roots(ids), macs) for ids, macs in self.products)
+        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared), self.shortcuts, products)
 
 
 def _op(node: fx.Node) -> str:
@@ -257,6 +259,8 @@ def _attention(t: ChannelTracer, node: fx.Node) -> Tracked | None:
         return None
     for k in known[1:]:
         t.join(first.ids, k.ids)  # type: ignore[union-attr]
+    query, key, value = map(_shape, _args(node)[:3])
+    t.products.append((first.ids, prod(query[:-1]) * key[-2] * (query[-1] + value[-1])))
     return first
 
 
@@ -268,6 +272,7 @@ def _matmul(t: ChannelTracer, node: fx.Node) -> Tracked | None:
     if left.dim > len(_shape(node)) - 3:
         return None
     t.join(left.ids, right.ids)
+    t.products.append((left.ids, prod(_shape(node)) * _shape(_args(node)[0])[-1]))
     return left
 
 

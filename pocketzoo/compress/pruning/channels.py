@@ -38,3 +38,6 @@ class Channels:
     shifts: dict[str, str]  # weight -> what can take a shift of its output: its bias, or the mean of its batch norm
     shared: frozenset[str]  # parameters that are used more than once
     shortcuts: dict[str, Shortcut] = field(default_factory=dict)  # weight -> what its output is added to
+    # Of products of two activations, which have no weights: the root of the channel of each batch of them, such as a
+    # head, and the multiply-accumulates of all.
+    products: tuple[tuple[Ids, int], ...] = ()

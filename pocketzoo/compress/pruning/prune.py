@@ -6,10 +6,8 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.pruning import sparse
 from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, costs, removed, uniform
 from pocketzoo.compress.pruning.channel_groups import find_channels
-from pocketzoo.compress.pruning.channels import Channels, Group
+from pocketzoo.compress.pruning.channels import Channels, Group, Ids
 from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.refit import refit
@@ -40,7 +38,7 @@ from pocketzoo.core.errors import DataError, UnsupportedLayerError
 from pocketzoo.core.malloc_trim import return_memory
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.models.layer_hooks import after
+from pocketzoo.zoo.modules.module_macs import module_macs
 
 TRUSTED_POSITIONS = 16  # of a sample: more of them say little that is new
 HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
@@ -68,7 +66,7 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], targe
     left = left_alone(model, x)
     groups = _removable(model, channels, config, left)
     left = {name: why for name, why in left.items() if not matches(name, config.skip)}
-    uses = _uses(model, x)
+    uses = _uses(model, x, channels)
     multiple = config.multiple or target.channel_multiple
     orders = _orders(model, channels, groups, samples)
 
@@ -144,21 +142,31 @@ def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: 
     return removable
 
 
-def _uses(model: nn.Module, x: Inputs) -> dict[str, Weight]:
-    """Every parameter, and for how many positions of one sample it is used."""
-    positions: Counter[str] = Counter()
+@dataclass(frozen=True, slots=True)
+class _Multiplied:
+    """What a model multiplies for one sample."""
 
-    def count(name: str, layer: nn.Module, inputs: object, out: Tensor) -> None:
-        weight: Any = layer.weight
-        # Of a weight that is computed, the parameter that is as large: its direction, or what it was before.
-        like = next((n for n, p in layer.named_parameters() if p is weight or p.numel() == weight.numel()), "weight")
-        positions[f"{name}.{like}"] += out.numel() // size_of(x) // weight.shape[0]
+    weights: dict[str, Weight]  # of every parameter
+    products: tuple[tuple[Ids, float], ...]  # of two activations: channel of each, and what all of them are
+    rest: float  # what no channel is known of
 
-    counted = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-    layers = [name for name, layer in model.named_modules() if isinstance(layer, counted)]
-    with after(model, layers, count), torch.no_grad():
-        model(*x)
-    return {name: Weight(tuple(p.shape), positions[name]) for name, p in model.named_parameters()}
+    def costs(self, sizes: dict[tuple[str, int], int], gone: set[int]) -> tuple[int, int]:
+        """Multiply-accumulates and parameters, where axes have the given ``sizes`` and some channels are ``gone``."""
+        macs, parameters = costs(self.weights, sizes)
+        products = sum(all_ * sum(c not in gone for c in ids.tolist()) / len(ids) for ids, all_ in self.products)
+        return macs + round(products + self.rest), parameters
+
+
+def _uses(model: nn.Module, x: Inputs, channels: Channels) -> _Multiplied:
+    """Every parameter, for how many positions of one sample it is used, and what has none."""
+    samples, counted = size_of(x), module_macs(model, x)
+    weights = {
+        name: Weight(tuple(p.shape), counted.by_parameter[name] // (samples * max(p.numel(), 1)))
+        for name, p in model.named_parameters()
+    }
+    products = tuple((ids, macs / samples) for ids, macs in channels.products)
+    known = costs(weights, {})[0] + sum(macs for _, macs in products)
+    return _Multiplied(weights, products, max(counted.total / samples - known, 0.0))
 
 
 def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Arrays]) -> list[Elimination]:
@@ -268,7 +276,7 @@ def _planned(
     model: nn.Module,
     channels: Channels,
     groups: list[Group],
-    uses: dict[str, Weight],
+    uses: _Multiplied,
     gone: set[int],
     config: PruneConfig,
 ) -> PrunePlan:
@@ -279,7 +287,7 @@ def _planned(
         if len(channels_left) < len(ids):
             axes[name] = (*axes.get(name, ()), Axis(dim=dim, size=len(ids), kept=channels_left))
             sizes[name, dim] = len(channels_left)
-    before, after = costs(uses, {}), costs(uses, sizes)
+    before, after = uses.costs({}, set()), uses.costs(sizes, gone)
     total = sum(len(g.channels) * g.width for g in groups)
     left = sum(g.width for g in groups for c in g.channels.tolist() if c not in gone)
     return PrunePlan(

@@ -25,9 +25,17 @@ from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import activations, activations_in_parts, observe, one_by_one
+from pocketzoo.compress.quantization.elementwise import (
+    BOUNDED,
+    cut_below,
+    gated,
+    unit_range,
+    whole_gates,
+    with_equal_ends,
+)
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
-from pocketzoo.compress.quantization.qdq import ACTIVATIONS, MOVES, Int8Writer, Integers
+from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
 from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
@@ -60,7 +68,8 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
     layers = quantizable(index, config.skip, table_names)
     open_ = {layer_name(node.input[1]) for node in layers}
     left |= {name: SKIPPED for name in layer_names(index) if name not in open_ and name not in left}
-    if (plain := plain_operands(model, {layer_name(node.input[1]) for node in layers})) is not model:
+    plain = whole_gates(plain_operands(model, open_))
+    if plain is not model:
         model, index = plain, GraphIndex(plain)
         layers = quantizable(index, config.skip, table_names)
     tables = tuple(name for name in table_names if not matches(layer_name(name), config.skip))
@@ -76,11 +85,16 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
     layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
     inputs = layer_inputs_of(index, layers) if refine else {}
-    seen = observe(model, _tensors(index, set(names)), samples, set(inputs.values()))
+    seen = observe(model, _tensors(index, set(names), ARITHMETIC | PASSING), samples, set(inputs.values()))
     ranges = seen.ranges(config)
+    if config.ranges in ("auto", "mse"):
+        ranges |= {x: cut_below(seen.histograms[x], ranges[x], f) for x, f in gated(index).items() if x in ranges}
     for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
-        if node.op_type in MOVES and node.input[0] in ranges and node.output[0] in ranges:
-            ranges[node.output[0]] = ranges[node.input[0]]
+        if moves(node) and node.input[0] in ranges:
+            ranges |= {name: ranges[node.input[0]] for name in node.output if name in ranges}
+        elif node.op_type in BOUNDED and node.output[0] in ranges:
+            ranges[node.output[0]] = unit_range()
+    ranges = with_equal_ends(index, ranges)
     count, moments = seen.samples, {out: seen.moments[im2col] for out, im2col in inputs.items()}
     tensors = prepare(index, layers, ranges, moments)
     del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
@@ -153,7 +167,8 @@ def with_needed_ranges(model: ModelProto, plan: Int8Plan) -> Int8Plan:
     """``plan`` without the ranges that only excluded layers needed: a tensor that has one is quantized."""
     if not plan.excluded:
         return plan
-    tensors = set(_tensors(GraphIndex(plain_operands(model, plan.layers)), set(plan.layers)))
+    index = GraphIndex(whole_gates(plain_operands(model, plan.layers)))
+    tensors = set(_tensors(index, set(plan.layers), ARITHMETIC | PASSING))
     return replace(plan, ranges={name: r for name, r in plan.ranges.items() if name in tensors})
 
 
@@ -164,7 +179,7 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     plan = with_needed_ranges(model, plan)
-    model = plain_operands(model, plan.layers)
+    model = whole_gates(plain_operands(model, plan.layers))
     quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
     if not tensors:  # a plan of an earlier version
@@ -209,7 +224,8 @@ def _encode(
         if plan.dynamic:
             dynamic.quantize(smoothed, plan.dynamic, tensors)
             layers -= set(plan.dynamic)
-            ranges = {name: ranges[name] for name in _tensors(GraphIndex(smoothed), layers)}
+    tensors_of = _tensors(GraphIndex(smoothed), layers, encoding.operators)
+    ranges = {name: ranges[name] for name in tensors_of if name in ranges}
     Int8Writer(smoothed, ranges, layers, tensors, encoding).run()
 
 
@@ -270,26 +286,29 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     return total.hexdigest() if tensors else ""
 
 
-def _tensors(index: GraphIndex, layers: set[str]) -> list[str]:
+def _tensors(index: GraphIndex, layers: set[str], operators: Collection[str]) -> list[str]:
     """Activations next to an operator that will be int8: its inputs, and its output once its activation ran.
+
+    ``operators`` are those that there are kernels for besides layers.
 
     The output of a Gemm or MatMul is left alone: integer kernels give floats there, and in a transformer the next
     operator is a bias or a normalization, which wants them.
     """
-    integers = Integers(index, layers)
+    integers = Integers(index, layers, operators)
     names: dict[str, None] = {}
     for node in index.nodes:
         if not integers(node):
             continue
         # A move reads what it moves; the shape or the axes alongside it are not activations.
-        for name in node.input[:1] if node.op_type in MOVES else node.input:
+        for name in node.input[:1] if moves(node) else node.input:
             if name and name not in index.constants and index.is_float(name):
                 names.setdefault(name)
-        out = node.output[0] if node.op_type in MOVES else index.after_activation(node.output[0], ACTIVATIONS)
-        floats = out in index.outputs or integers.recurs(out)
         operator = operator_of(node)
-        if not floats and (operator is None or operator.quantizes_output):
-            names.setdefault(out)
+        for made in filter(None, node.output):
+            out = made if moves(node) else index.after_activation(made, ACTIVATIONS)
+            floats = out in index.outputs or integers.recurs(out)
+            if not floats and (operator is None or operator.quantizes_output):
+                names.setdefault(out)
     return list(names)
 
 

@@ -10,6 +10,7 @@ for what is lost.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,7 @@ from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.measure_graphs import median_milliseconds
+from pocketzoo.zoo.backends.onnxruntime.observed import observe
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -83,7 +85,9 @@ def float_effects(
     write(compressor, model, plan, target, full)
     onnx.save(model, one)
     float_outputs = _answers(one, xs)
-    macs = {cost.layer: cost.macs for cost in layer_costs(one)}
+    macs = Counter[str]()  # a weight that is used twice is a layer twice, under one name
+    for cost in layer_costs(one, xs[0] if xs else None, observe):
+        macs[cost.layer] += cost.macs
     noise = _noise(full, xs, float_outputs, held)
     effects: list[FloatEffect] = []
     groups = neighbors(excludable(compressor, plan))
@@ -97,7 +101,7 @@ def float_effects(
             effects += _each(layers, gained, large / small - 1, size=large - small)
             continue
         if not target.timed_here:  # its time here would say nothing of its time there
-            effects += _each(layers, gained, sum(macs.get(layer, 0) for layer in layers) / max(sum(macs.values()), 1))
+            effects += _each(layers, gained, sum(macs[layer] for layer in layers) / max(macs.total(), 1))
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
         effects += _each(layers, gained, after / before - 1, milliseconds=after - before)

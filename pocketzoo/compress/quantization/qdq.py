@@ -5,7 +5,7 @@ Every runtime reads them; where they stand and which integers they use is what d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -14,14 +14,15 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.compress.plans import Range
+from pocketzoo.compress.quantization.elementwise import GATE, UNARY, Gate
 from pocketzoo.zoo.catalog.specs import Int8Encoding
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
 from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, RECURRENT, is_quantizable, operator_of, out_axis
 
-# Operators that integer kernels exist for besides the layers with weights.
-ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool"}
+# Operators besides the layers with weights that some runtime has integer kernels for; which has, its encoding says.
+ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool", "Mul", *UNARY} - {"Softmax"}
 MOVES = {
     "MaxPool",
     "Reshape",
@@ -30,6 +31,7 @@ MOVES = {
     "Squeeze",
     "Unsqueeze",
 }  # values pass unchanged, and so do ranges
+PASSING = {"Resize", "Slice", "Split"}  # so do they here, where a runtime has integer kernels for them
 MOVED = {*MOVES, "Slice"}  # what onnxruntime puts before the Q/DQ nodes of what is read
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantized
 
@@ -38,11 +40,13 @@ class Integers:
     """Which operators run on integers: planned layers, and arithmetic between them.
 
     An addition whose inputs come as floats (attention masks reach -1e38) or that nothing integer reads (before a layer
-    norm) gains no speed and loses accuracy.
+    norm) gains no speed and loses accuracy. ``operators`` are those that there are kernels for.
     """
 
-    def __init__(self, index: GraphIndex, layers: set[str]) -> None:
+    def __init__(self, index: GraphIndex, layers: set[str], operators: Collection[str]) -> None:
         self.index, self.layers = index, layers
+        self.operators = {*operators} & {*ARITHMETIC, *PASSING}
+        self._wanting = {*QUANTIZABLE, *MOVES, *self.operators}
         self.known: dict[
             str, bool
         ] = {}  # output -> whether its producer does; concatenations would ask again and again
@@ -59,13 +63,14 @@ class Integers:
             return False
         if is_quantizable(node):
             return index.is_layer(node) and layer_name(node.input[1]) in self.layers
-        if node.op_type in MOVES:
+        if moves(node) and (node.op_type in MOVES or node.op_type in self.operators):
             return self._made_by_integers(node.input[0]) and not self.recurs(node.output[0])
-        if node.op_type not in ARITHMETIC or any(name in index.constants for name in node.input):
+        if node.op_type not in self.operators - PASSING or any(name in index.constants for name in node.input):
             return False
         consumers = index.consumers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
-        useful = any(n.op_type in {*QUANTIZABLE, *ARITHMETIC, *MOVES} for n in consumers)
-        joins = node.op_type in ("Add", "Concat")  # an average lies within the range of what it reads
+        useful = any(n.op_type in self._wanting for n in consumers)
+        # An average lies within the range of what it reads, so one that reads floats is worth it.
+        joins = node.op_type not in ("AveragePool", "GlobalAveragePool")
         return useful and (not joins or all(self._made_by_integers(name) for name in node.input))
 
     def recurs(self, name: str) -> bool:
@@ -96,6 +101,12 @@ class Integers:
         if producer is not None and producer.op_type in ACTIVATIONS:
             producer = self.index.producers.get(producer.input[0])
         return producer is not None and self(producer)
+
+
+def moves(node: NodeProto) -> bool:
+    """Whether values pass a node unchanged."""
+    nearest = node.op_type != "Resize" or attribute(node, "mode", b"nearest") == b"nearest"
+    return node.op_type in MOVES or (node.op_type in PASSING and nearest)
 
 
 class QdqWriter:
@@ -169,7 +180,7 @@ class QdqWriter:
                 self._initializer(f"{name}_zero", np.zeros(scale.shape, quantized.dtype)),
             ]
             self.dequantized[name] = self.fresh(f"{name}_dequantized")
-            channels = {"axis": axis} if scale.ndim else {}
+            channels: dict[str, Any] = {"axis": axis} if scale.ndim else {}
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], **channels))
         return self.dequantized[name]
 
@@ -203,30 +214,65 @@ class Int8Writer(QdqWriter):
         parameters = partial(activation_parameters, encoding=encoding)
         super().__init__(model, ranges, tensors, parameters, int32_bias=encoding.int32_bias)
         self.encoding = encoding
-        self.is_integer = Integers(self.index, layers)
+        self.is_integer = Integers(self.index, layers, encoding.operators)
 
     def run(self) -> None:
         nodes = list(self.graph.node)
         renamed = {}  # activation -> its dequantized twin
-        if (entry := self.graph.input[0].name) in self.ranges:
+        for entry in (value.name for value in self.graph.input if value.name in self.ranges):
             renamed[entry] = self.quantize_dequantize(entry)
         for node in nodes:
             integer = self.is_integer(node)
-            floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
+            if integer and node.op_type == GATE and node.input[0] in renamed and node.output[0] in self.ranges:
+                self._gate(node, renamed)
+                continue
+            floats = self._reads_floats(node)
             outputs, after = list(node.output), list[NodeProto]()
             if integer and is_quantizable(node):
                 after = self.layer(node)
             self.nodes += [node, *after]
             for i, name in enumerate(node.input):
-                # A layer that is to stay float reads the float tensor: between Q/DQ nodes onnxruntime would quantize
-                # its weights after all, with one scale for the whole tensor. So does what moves floats: onnxruntime
-                # 1.31 would make Q/DQ nodes after it, of the wrong type for int8 from opset 21 on.
-                if name in renamed and (integer or not floats):
+                if name in renamed and not floats:
                     node.input[i] = renamed[name]
             for name in outputs:
                 if name in self.ranges and not self._stays_float(name):
                     renamed[name] = self.quantize_dequantize(name)
         self.finish()
+
+    def _gate(self, node: NodeProto, renamed: dict[str, str]) -> None:
+        """Write a gate as an addition whose levels are read with another step."""
+        gate, out = Gate.of(node), node.output[0]
+        width, shift = 1.0 / gate.slope, gate.offset / gate.slope
+        scale, zero = self.parameters(Range(low=0.0, high=width, magnitude=width))
+        step, middle = self.parameters(Range(low=min(shift, 0.0), high=max(shift, 0.0), magnitude=abs(shift)))
+        level = np.array(round(shift / step) + int(middle), middle.dtype)
+        shifted, total, quantized, twin = (self.fresh(f"{out}_{part}") for part in ("shift", "sum", "levels", "gate"))
+        values: tuple[Any, ...] = (level, np.float32(step), middle)
+        constant = [self._initializer(f"{shifted}_{i}", value) for i, value in enumerate(values)]
+        levels = [self._initializer(f"{out}_step", np.float32(scale)), self._initializer(f"{out}_zero", zero)]
+        read = [self._initializer(f"{out}_scale", np.float32(scale * gate.slope)), levels[1]]
+        self.nodes.append(helper.make_node("DequantizeLinear", constant, [shifted]))
+        self.nodes.append(helper.make_node("Add", [renamed[node.input[0]], shifted], [total]))
+        if self.encoding.symmetric:  # its levels reach below zero
+            ends = [self._initializer(f"{out}_{part}", np.float32(v)) for part, v in (("low", 0.0), ("high", width))]
+            self.nodes.append(helper.make_node("Clip", [total, *ends], [total := self.fresh(f"{out}_clipped")]))
+        self.nodes.append(helper.make_node("QuantizeLinear", [total, *levels], [quantized]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [quantized, *read], [twin]))
+        renamed[out] = twin
+        self.scales[out] = self.scales[twin] = scale * gate.slope
+        readers = self.index.consumers.get(out, [])
+        if out in self.index.outputs or any(self._reads_floats(reader) for reader in readers):
+            self.nodes.append(node)  # these want it as it is
+
+    def _reads_floats(self, node: NodeProto) -> bool:
+        """Whether a node reads the float tensor where there is a dequantized one.
+
+        A layer that is to stay float does: between Q/DQ nodes onnxruntime would quantize its weights after all, with
+        one scale for the whole tensor. So does what moves floats: onnxruntime 1.31 would make Q/DQ nodes after it, of
+        the wrong type for int8 from opset 21 on.
+        """
+        floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
+        return floats and not self.is_integer(node)
 
     def _is_one(self, node: NodeProto) -> bool:
         """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""

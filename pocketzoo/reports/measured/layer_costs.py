@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from pocketzoo.core.errors import PocketzooError
 from pocketzoo.reports.measured.number_format import Number
 from pocketzoo.zoo.bundles.bundle import Bundle
+from pocketzoo.zoo.data.model_costs import graph_costs
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
 
 
@@ -35,11 +38,19 @@ def read_layers(bundle: Bundle, index: int) -> Layers:
         for target, rows in bundle.manifest.layers.items()
     }
     if not layers and "" in bundle.encodings() and find_spec("onnx") is not None:
-        from pocketzoo.zoo.graphs.cost import layer_costs
-
-        costs = layer_costs(bundle.graph(""))
+        costs = _counted(bundle)
         layers["float"] = [_layer(cost, f"graph.{i}", index) for i, cost in enumerate(costs)]
     return layers
+
+
+def _counted(bundle: Bundle) -> list[LayerCost]:
+    """By its processor, or where that is not installed with what the graph says alone."""
+    try:
+        return graph_costs([bundle.graph("")], processor_of(bundle))
+    except PocketzooError:
+        from pocketzoo.zoo.graphs.cost import layer_costs
+
+        return layer_costs(bundle.graph(""))
 
 
 def _layer(cost: LayerCost, key: str, index: int) -> Layer:

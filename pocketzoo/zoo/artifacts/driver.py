@@ -32,6 +32,9 @@ class Artifact:
     driver: str = "single"
     states: Mapping[str, str] = field(default_factory=dict)  # output -> the input that it is at the next call
     generation: GenerationSpec | None = None
+    # Of graphs whose runs take one sample: input or output -> its axis of length 1 that stands for it; None: it has
+    # none. Others have no such.
+    run_axes: Mapping[str, int | None] | None = None
 
     def graph(self, name: str) -> Path:
         """The graph of that name.

@@ -8,8 +8,10 @@ from pathlib import Path
 from pocketzoo.core.errors import BundleError, nearest
 from pocketzoo.zoo.artifacts import dual, generate, single, stateful
 from pocketzoo.zoo.artifacts.driver import Artifact, End, Graphs, Start, as_artifact
+from pocketzoo.zoo.artifacts.one_by_one import OneByOneEnd
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.graphs.foreign.one_sample import run_axes
 
 # No hook: a bundle that a device opens is not to need a plugin for how its graphs hang together.
 DRIVERS: dict[str, Callable[[Artifact], tuple[End, ...]]] = {
@@ -28,7 +30,8 @@ def ends(artifact: Artifact) -> tuple[End, ...]:
     """
     if artifact.driver not in DRIVERS:
         raise BundleError(f"there is no driver {artifact.driver!r}", nearest(artifact.driver, DRIVERS))
-    return DRIVERS[artifact.driver](artifact)
+    own = DRIVERS[artifact.driver](artifact)
+    return own if artifact.run_axes is None else tuple(OneByOneEnd(artifact, end) for end in own)
 
 
 def end_of(artifact: Artifact, name: str) -> End | None:
@@ -60,4 +63,11 @@ def artifact_of(bundle: Bundle, target: str = "") -> Artifact:
     """What of a bundle runs on a target: the graphs encoded for it, else the float ones."""
     manifest = bundle.manifest
     states = {} if manifest.signature is None else manifest.signature.states
-    return Artifact(graphs=bundle.graphs(target), driver=manifest.driver, states=states, generation=manifest.generation)
+    axes = run_axes(manifest.signature) if manifest.one_by_one and manifest.signature is not None else None
+    return Artifact(
+        graphs=bundle.graphs(target),
+        driver=manifest.driver,
+        states=states,
+        generation=manifest.generation,
+        run_axes=axes,
+    )

@@ -19,6 +19,7 @@ from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, MODEL, SI
 from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.processors.open_processor import describe_config
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -81,7 +82,8 @@ def pair_encoders(
             labels=(),
             license=_license(bundles),
             parameters=sum(bundle.manifest.parameters for bundle in bundles.values()),
-            macs=sum(bundle.manifest.macs for bundle in bundles.values()),
+            macs=sum(map(macs_of, bundles.values())),
+            counted_at={name: dims for each in bundles.values() for name, dims in each.manifest.counted_at.items()},
             driver=DUAL,
             provenance={
                 "encoders": {

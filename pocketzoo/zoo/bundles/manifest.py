@@ -68,10 +68,13 @@ class Manifest:
     license: str
     parameters: int  # of the module, batch norm included
     macs: int  # multiply-accumulates for one sample
+    # Dims of that sample by input; empty in bundles of before, where only layers by a constant weight counted.
+    counted_at: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     created: str = ""
     pocketzoo: str = __version__
     signature: ModelSignature | None = None  # what it reads and outputs; None in bundles of before: as its graph says
     driver: str = SINGLE  # what runs the graphs together, see zoo/artifacts/
+    one_by_one: bool = False  # whether a run takes one sample, as no axis of its graph counts them
     task: str = ""  # what it is for, a registered task; "" in bundles of before, and where nobody said
     tag: str = ""  # the Hub's pipeline tag, where that is not the task's name
     task_provider: str = ""  # distribution and version of the plugin that brings it; "" where that is pocketzoo

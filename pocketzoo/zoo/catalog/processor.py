@@ -105,7 +105,8 @@ class ForeignInputs:
     mean: tuple[float, ...] = ()  # per channel, in units of value_range; () is not known
     std: tuple[float, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)  # of pixels
-    size: int | None = None  # pixels a side, where the graph takes any
+    size: int | None = None  # pixels a side, where the graph takes any and both are of one length
+    sides: tuple[int, int] | None = None  # (height, width) in pixels, of the same
     tokenizer: Path | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pocketzoo.core.errors import UnknownNameError, nearest
 
@@ -76,6 +76,7 @@ class ModelSignature:
 
 
 BATCH = "batch"  # what the axis of samples is called in graphs
+SAMPLES, ONE = "pocketzoo.samples", "one"  # a property of files of graphs whose runs take one sample, and its value
 
 
 def signature_of_axes(
@@ -87,6 +88,14 @@ def signature_of_axes(
     where it is free. No state is known.
     """
     return ModelSignature(inputs=_specs(inputs), outputs=_specs(outputs))
+
+
+def without_samples(signature: ModelSignature) -> ModelSignature:
+    """The signature of a graph that no axis counts samples of."""
+    inputs, outputs = (
+        tuple(replace(tensor, batch=None) for tensor in side) for side in (signature.inputs, signature.outputs)
+    )
+    return replace(signature, inputs=inputs, outputs=outputs)
 
 
 def _specs(tensors: Iterable[tuple[str, Sequence[Dim | None], str]]) -> tuple[TensorSpec, ...]:

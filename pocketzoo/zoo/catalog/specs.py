@@ -240,6 +240,9 @@ class Int8Encoding:
     dynamic: bool = False  # MatMulInteger and integer tables run: activations may be quantized dynamically
     splits_norm: bool = False  # it fuses an addition with the layer norm after it, and is slower for it
     required: bool = False  # a graph that is encoded otherwise is refused, not just slower
+    # Operators besides layers that it runs on 8 bits between Q/DQ nodes. It may also say: HardSigmoid (and HardSwish,
+    # as an addition and a product), LeakyRelu, Mul, Resize (the nearest), Sigmoid, Slice, Split.
+    operators: tuple[str, ...] = ("Add", "AveragePool", "Concat", "GlobalAveragePool")
 
 
 # Fields of the previous release -> where that is said now.

@@ -1,4 +1,4 @@
-"""Give a graph the batch axis that it was found to have: free, and called "batch" in its inputs and outputs."""
+"""Give a graph the batch axis that it was found to have: free, and called "batch"; or say that it has none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
-from pocketzoo.zoo.catalog.signature import BATCH
+from pocketzoo.zoo.catalog.signature import BATCH, ONE, SAMPLES
 from pocketzoo.zoo.graphs.fresh_names import graphs, inner_graphs
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 
@@ -61,6 +61,26 @@ def name_batch(
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in former:
                 dim.dim_param = BATCH
+
+
+def mark_one_sample(model: ModelProto, axes: Mapping[str, int | None], ranks: Mapping[str, int]) -> None:
+    """Say in a graph that a run takes one sample, in place; axes that stand for it are of length 1.
+
+    ``ranks`` are the numbers of axes of the outputs: a file need not state their shapes.
+    """
+    model.metadata_props.add(key=SAMPLES, value=ONE)
+    for value in (*graph_inputs(model), *model.graph.output):
+        shape = value.type.tensor_type.shape
+        if len(shape.dim) != ranks.get(value.name, len(shape.dim)):
+            del shape.dim[:]
+            for _ in range(ranks[value.name]):
+                shape.dim.add()
+        for i, dim in enumerate(shape.dim):
+            if i == axes[value.name]:
+                dim.dim_value = 1
+            elif not dim.HasField("dim_value") and not dim.dim_param:
+                dim.dim_param = f"{value.name}_{i}"  # so that lengths can be given for it
+    del model.graph.value_info[:]
 
 
 def _name(value: ValueInfoProto, axis: int | None, rank: int) -> set[str]:

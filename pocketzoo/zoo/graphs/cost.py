@@ -8,78 +8,140 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-from pocketzoo.core.arrays import Array
-from pocketzoo.zoo.graphs.fresh_names import STANDARD
-from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.core.arrays import Array, Arrays
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, inner_graphs, nodes
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
-from pocketzoo.zoo.graphs.node import layer_name
-from pocketzoo.zoo.graphs.operators import operator_of
+from pocketzoo.zoo.graphs.node import layer_name, node_name
+from pocketzoo.zoo.graphs.operator_macs import Dims, UnknownSizesError, computes, macs, weights
+from pocketzoo.zoo.graphs.scopes import Observe, Scope, outermost
 
 FLOAT, CODEBOOK = "float32", "codebook"  # precisions of weights that are numbers, and that are looked up
 EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
-def costs_of(paths: Sequence[Path]) -> list[LayerCost]:
+def costs_of(paths: Sequence[Path], example: Arrays | None = None, observe: Observe | None = None) -> list[LayerCost]:
     """Costs of the layers of all graphs of a model; of several, the layer's name begins with that of its graph."""
     if len(paths) == 1:
-        return layer_costs(paths[0])
+        return layer_costs(paths[0], example, observe)
     return [
         replace(cost, layer=f"{path.name.partition('.')[0]}:{cost.layer}")
         for path in paths
-        for cost in layer_costs(path)
+        for cost in layer_costs(path, example, observe)
     ]
 
 
-def layer_costs(path: Path) -> list[LayerCost]:
-    """Costs of every Conv, Gemm, MatMul and MatMulInteger with a constant weight, in graph order.
+def layer_costs(
+    graph: Path | ModelProto, example: Arrays | None = None, observe: Observe | None = None
+) -> list[LayerCost]:
+    """Costs of every node that multiplies and sums, at any depth, in graph order, for one run of one sample.
 
-    Biases count as parameters.
+    ``example`` is one sample, input -> array with its batch axis, whose sizes fill the free axes; without one only the
+    batch is known, and counts as 1. ``observe`` runs the graph where inference does not tell the sizes inside. What
+    stays unknown counts as 0, and the row's ``note`` says so. Of If the branch counts that computes more; a Loop counts
+    as often as it runs, once where that is not known.
+
+    Biases count as parameters. A weight that several nodes read counts at the first of them.
     """
-    index = GraphIndex(onnx.load(path))
-    costs = []
-    for node in index.nodes:
-        operator = operator_of(node)
-        if operator is None or not operator.counted:
-            continue
-        name = node.input[operator.weights[0]]
-        weight = index.weight(name)
-        constants = [] if weight is None else [weight]
-        lookup = _lookup(index, name) if weight is None else None
-        if weight is None and lookup is None:
-            continue
-        place = operator.bias
-        bias = index.weight(node.input[place]) if place is not None and len(node.input) > place else None
-        # The free batch axis counts as 1. Unknown after control flow: then one row, or one place, counts.
-        out = [d if isinstance(d, int) and d else 1 for d in index.shapes.get(node.output[0], [])]
-        constants += [] if bias is None else [bias]
-        arrays = [numpy_helper.to_array(t) for t in constants]
-        values = [*arrays] if lookup is None else [lookup.weight, *arrays]
-        costs.append(
-            LayerCost(
-                layer=layer_name(name if weight is None else weight.name),
-                op=node.op_type,
-                precision=CODEBOOK if weight is None else "int8" if weight.data_type in EIGHT_BITS else FLOAT,
-                parameters=sum(a.size for a in values),
-                nonzero=sum(int(np.count_nonzero(a)) for a in values),
-                bytes=sum(a.nbytes for a in arrays) + (0 if lookup is None else lookup.bytes),
-                macs=operator.macs(list(values[0].shape), out),
-            )
+    model = onnx.load(graph) if isinstance(graph, Path) else graph
+    if not any(computes(node) for node in nodes(model.graph.node)) and not model.functions:
+        return []
+    if model.functions:
+        from onnx import inliner
+
+        model = inliner.inline_local_functions(model)
+    return _CostTable().rows(outermost(model, example, observe))
+
+
+class _CostTable:
+    """Counts the nodes of a graph and of the graphs inside them."""
+
+    def __init__(self) -> None:
+        self.counted: set[tuple[int, str]] = set()  # constants that a node before reads
+
+    def rows(self, scope: Scope) -> list[LayerCost]:
+        rows: list[LayerCost] = []
+        for node in scope.index.nodes:
+            if computes(node):
+                rows.append(self._row(node, scope))
+            elif node.op_type == "If" and node.domain in STANDARD:
+                rows += self._branches(node, scope)
+            elif any(computes(inner) for graph in inner_graphs(node) for inner in nodes(graph.node)):
+                rows += self._passes(node, scope)
+        return rows
+
+    def _branches(self, node: NodeProto, scope: Scope) -> list[LayerCost]:
+        branches = [self.rows(scope.inside(node, graph)) for graph in inner_graphs(node)]
+        most = max(branches, key=lambda rows: sum(row.macs for row in rows), default=[])
+        note = f"another branch of {node_name(node)} computes more, and is counted"
+        return [
+            row if rows is most else replace(row, macs=0, note=note if row.macs else row.note)
+            for rows in branches
+            for row in rows
+        ]
+
+    def _passes(self, node: NodeProto, scope: Scope) -> list[LayerCost]:
+        times = scope.passes(node)
+        note = "" if times is not None else f"counted for one pass of {node_name(node)}: how many it makes is not known"
+        return [
+            replace(row, macs=row.macs * (1 if times is None else times), note=row.note or note)
+            for graph in inner_graphs(node)
+            for row in self.rows(scope.inside(node, graph))
+        ]
+
+    def _row(self, node: NodeProto, scope: Scope) -> LayerCost:
+        stored = [weight for name in weights(node) for weight in _weights(scope, name)]
+        new = [weight for weight in stored if weight.key not in self.counted]
+        self.counted.update(weight.key for weight in stored)
+        number, note = 0, ""
+        try:
+            number = macs(node, Dims(*scope.dims(node)))
+        except UnknownSizesError:
+            note = "not counted: its sizes are not known"
+        except KeyError:
+            note = f"not counted: what a {node.op_type} of {node.domain} computes is not known"
+        except (ValueError, IndexError):
+            note = "not counted: its operands do not fit together"
+        matrices = [weight for weight in stored if weight.values.ndim > 1] or stored
+        return LayerCost(
+            layer=layer_name(matrices[0].name) if matrices else node_name(node),
+            op=node.op_type,
+            precision=matrices[0].precision if matrices else FLOAT,
+            parameters=sum(weight.values.size for weight in new),
+            nonzero=sum(int(np.count_nonzero(weight.values)) for weight in new),
+            bytes=sum(weight.bytes for weight in new),
+            macs=number,
+            note=note,
         )
-    return costs
 
 
 @dataclass(frozen=True, slots=True)
-class _Lookup:
-    """A weight whose values are looked up in a constant, and what the graph stores for it."""
+class _Weight:
+    """A constant that an operand is, or is computed from; and what the graph stores for it."""
 
-    weight: Array
+    key: tuple[int, str]
+    name: str
+    values: Array
     bytes: int
+    precision: str
 
 
-def _lookup(index: GraphIndex, name: str) -> _Lookup | None:
+def _weights(scope: Scope, name: str) -> list[_Weight]:
+    """What an operand of a node is computed from; none where that is the inputs."""
+    if (found := _lookup(scope, name)) is not None:
+        return [found]
+    stored = []
+    for key, tensor in (scope.stored(name) or {}).items():
+        values = numpy_helper.to_array(tensor)
+        precision = "int8" if tensor.data_type in EIGHT_BITS else FLOAT
+        stored.append(_Weight(key, tensor.name, values, values.nbytes, precision))
+    return stored
+
+
+def _lookup(scope: Scope, name: str) -> _Weight | None:
     """The weight that ``Gather`` makes of a codebook and constant indices; None for one that is computed otherwise."""
+    index = scope.index
     producer = index.producers.get(name)
     if producer is None or producer.op_type != "Gather" or producer.domain not in STANDARD:
         return None
@@ -87,4 +149,4 @@ def _lookup(index: GraphIndex, name: str) -> _Lookup | None:
     if codebook is None or indices is None or len(codebook.dims) != 1:
         return None
     values, places = numpy_helper.to_array(codebook), numpy_helper.to_array(indices)
-    return _Lookup(values[places.astype(np.int64)], values.nbytes + places.nbytes)
+    return _Weight(scope.key(name), name, values[places.astype(np.int64)], values.nbytes + places.nbytes, CODEBOOK)

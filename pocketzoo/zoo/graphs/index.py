@@ -74,8 +74,23 @@ class GraphIndex:
                 shapes[value.name] = [d.dim_param or d.dim_value for d in tensor.shape.dim]
         return shapes
 
+    def shapes_at(self, inputs: Mapping[str, Sequence[int | str]]) -> dict[str, tuple[int, ...]]:
+        """The dims of each tensor where ``inputs`` have these, as far as they can be inferred."""
+        return {
+            name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for name, value in self._values_at(inputs)
+            if all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in value.type.tensor_type.shape.dim)
+        }
+
     def sizes(self, inputs: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """How many values each tensor has where ``inputs`` have these lengths, as far as it can be inferred."""
+        sizes: dict[str, int] = {}
+        for name, value in self._values_at(inputs):
+            size = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            sizes[name] = max(size, sizes.get(name, 0))
+        return sizes
+
+    def _values_at(self, inputs: Mapping[str, Sequence[int | str]]) -> Iterator[tuple[str, ValueInfoProto]]:
         fixed = ModelProto()
         fixed.CopyFrom(self._snapshot)
         del fixed.graph.value_info[:]  # they may say less
@@ -84,14 +99,11 @@ class GraphIndex:
                 helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, inputs[value.name])
             )
         for value in fixed.graph.output:
-            value.type.tensor_type.ClearField("shape")
-        sizes: dict[str, int] = {}
+            value.ClearField("type")
         for graph in inferred(fixed):
             for value in (*graph.input, *graph.value_info, *graph.output):
                 if value.type.tensor_type.HasField("shape"):
-                    size = math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-                    sizes[value.name] = max(size, sizes.get(value.name, 0))
-        return sizes
+                    yield value.name, value
 
     @cached_property
     def _inferred(self) -> list[GraphProto]:

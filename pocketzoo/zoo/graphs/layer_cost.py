@@ -9,12 +9,13 @@ from pocketzoo.core.renamed import ReadByKey
 
 @dataclass(frozen=True, slots=True)
 class LayerCost(ReadByKey):
-    """One layer with weights."""
+    """One node that multiplies and sums: a layer with weights, or a product of two activations, which has none."""
 
-    layer: str  # the weight's name without ".weight"
-    op: str  # Conv, Gemm, MatMul or MatMulInteger
+    layer: str  # the weight's name without ".weight"; of a product of activations the node's
+    op: str  # the operator
     precision: str  # of its weight: "float32", "int8", "codebook", or what the compressor of its graph says
-    parameters: int  # weight and bias
+    parameters: int  # weights and bias; of a weight that several nodes read, at the first of them
     nonzero: int
     bytes: int
     macs: int  # multiply-accumulates for one sample
+    note: str = ""  # what of them is not known, or how they were counted

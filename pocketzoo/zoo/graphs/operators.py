@@ -1,8 +1,10 @@
-"""The ONNX operators that have weights: where these are, along which axes, what they cost, and their 8-bit form."""
+"""The ONNX operators that have weights: where these are, along which axes, and their 8-bit form.
+
+What they multiply is in ``operator_macs``, with that of those that need no weight.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,36 +33,25 @@ class Operator:
     axes: tuple[int, int] = (0, 1)  # of the input channels (of one group, in a convolution), and of the output channels
     transposed_by: str = ""  # the attribute that swaps them
     rank: int = 0  # that a weight must have at the least for the 8-bit form
-    counted: bool = False  # in ``layer_costs``
     # "Q/DQ": a DequantizeLinear makes the weight, with one scale per output channel; "integers": it reads integers;
     # "rows": rows are read as integers, with one scale each; "": none is written, and it stays in floats.
     form: Form = ""
     dynamic: str = ""  # the operator that takes its place where activations are quantized dynamically
     quantizes_output: bool = True  # its 8-bit kernels give 8 bits; else floats
 
-    def macs(self, weight: Sequence[int], out: Sequence[int]) -> int:
-        """Multiply-accumulates for one sample, from the dims of weight and output, the batch first in the latter.
-
-        ``out`` is empty where nobody knows it: then one row, or one place, counts.
-        """
-        if self.kind == "convolution":  # one element of the output takes all of the weight but its output channels
-            return math.prod(out[1:] or weight[:1]) * math.prod(weight[1:])
-        # A product uses every weight once for every row of the output.
-        return (math.prod(out[1:-1]) if len(out) > 2 else 1) * math.prod(weight)
-
 
 OPERATORS: dict[str, Operator] = {
-    "Conv": Operator(kind="convolution", weights=(1,), bias=2, axes=(1, 0), counted=True, form="Q/DQ"),
+    "Conv": Operator(kind="convolution", weights=(1,), bias=2, axes=(1, 0), form="Q/DQ"),
     "ConvTranspose": Operator(kind="convolution", weights=(1,), bias=2, axes=(0, 1)),
     "Gemm": Operator(
-        kind="product", weights=(1, 0), computed=True, bias=2, axes=(-2, -1), transposed_by="transB", counted=True,
+        kind="product", weights=(1, 0), computed=True, bias=2, axes=(-2, -1), transposed_by="transB",
         form="Q/DQ", quantizes_output=False,
     ),
     "MatMul": Operator(
-        kind="product", weights=(1, 0), computed=True, axes=(-2, -1), rank=2, counted=True, form="Q/DQ",
+        kind="product", weights=(1, 0), computed=True, axes=(-2, -1), rank=2, form="Q/DQ",
         dynamic="MatMulInteger", quantizes_output=False,
     ),
-    "MatMulInteger": Operator(kind="product", weights=(1,), axes=(-2, -1), counted=True, form="integers"),
+    "MatMulInteger": Operator(kind="product", weights=(1,), axes=(-2, -1), form="integers"),
     "Einsum": Operator(kind="contraction", computed=True),
     "GRU": Operator(kind="recurrent", weights=(1, 2), bias=3),  # of the inputs, and of the state; (D, gates x H, I)
     "LSTM": Operator(kind="recurrent", weights=(1, 2), bias=3),

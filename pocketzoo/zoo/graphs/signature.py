@@ -9,21 +9,23 @@ from pathlib import Path
 import onnx
 from onnx import ValueInfoProto, helper
 
-from pocketzoo.zoo.catalog.signature import Dim, ModelSignature, signature_of_axes
+from pocketzoo.zoo.catalog.signature import ONE, SAMPLES, Dim, ModelSignature, signature_of_axes, without_samples
 from pocketzoo.zoo.graphs.index import graph_inputs
 
 
 def signature_of(graph: Path | onnx.ModelProto, states: dict[str, str] | None = None) -> ModelSignature:
     """What a graph reads and outputs: names, types and axes as it states them.
 
-    Which axis counts samples is the one called "batch", or the first where it is free. ``states``, output -> the input
-    that it is at the next call, cannot be read from a graph.
+    Which axis counts samples is the one called "batch", or the first where it is free; none where the file says that a
+    run takes one sample. ``states``, output -> the input that it is at the next call, cannot be read from a graph.
 
     Raises:
         UnknownNameError: a state is no output, or what it feeds no input, of the graph.
     """
     model = onnx.load(graph, load_external_data=False) if isinstance(graph, Path) else graph
     signature = signature_of_axes(_axes(graph_inputs(model)), _axes(model.graph.output))
+    if any(entry.key == SAMPLES and entry.value == ONE for entry in model.metadata_props):
+        signature = without_samples(signature)
     for output, feeds in (states or {}).items():
         signature.output(output)
         signature.input(feeds)

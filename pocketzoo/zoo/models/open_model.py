@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pocketzoo.core.errors import UnknownNameError, nearest
+from pocketzoo.core.errors import RecipeError, UnknownNameError, nearest
 from pocketzoo.core.keys import cache_key
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
-from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, writing
+from pocketzoo.zoo.bundles.bundle import Bundle, read_bundle, updating, writing
 from pocketzoo.zoo.bundles.manifest import ModelRef
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.bundles.prepared import prepared
+from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.head_task import answer_facts
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import BackboneSpec, HeadSpec
@@ -22,30 +24,50 @@ from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
 from pocketzoo.zoo.models.resolver import Resolver
 
+if TYPE_CHECKING:
+    from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
+
 
 @survives_exit
 def open_model(
-    reference: str | Path, *, registry: Registry | Resolver | None = None, progress: Progress = SILENT
+    reference: str | Path,
+    *,
+    metadata: OnnxMetadata | None = None,
+    out: str | Path | None = None,
+    force: bool = False,
+    registry: Registry | Resolver | None = None,
+    progress: Progress = SILENT,
 ) -> Bundle:
     """Open a bundle or an ONNX file by path, or a pretrained model by its registered name.
 
     A pretrained model is written as a bundle below ``home()`` on first use, and read from there afterwards; so is an
-    ONNX file (see ``open_graph`` for its options).
+    ONNX file. ``metadata`` is what such a file does not say: see ``open_graph``. With ``out`` the bundle is written
+    there, too; with ``force`` in place of one that is there.
 
     Raises:
+        BundleError: ``out`` is something else, or a bundle that is not to be replaced.
+        RecipeError: metadata of what is no ONNX file.
         BundleError: the path is not a bundle, or is damaged.
         UnsupportedModelError: an ONNX file that pocketzoo does not work on.
         UnknownNameError: neither a path nor a registered backbone; the hint is the nearest name.
     """
+    if out is not None:
+        check_place(Path(out), force=force)
+        bundle = open_model(reference, metadata=metadata, registry=registry, progress=progress)
+        with updating(bundle, Path(out), force=force, progress=progress):
+            pass
+        return read_bundle(Path(out))
     path = Path(str(reference).removeprefix("file:"))
     resolver = Resolver.of(registry)
     name = str(reference)
+    if metadata is not None and not (path.suffix == ".onnx" and path.is_file()):
+        raise RecipeError(f"{name} is not an ONNX file, and knows its metadata", "leave the metadata out")
     if not name.startswith("hf:"):
         backbones = resolver.registry.entries("backbone")
         if path.suffix == ".onnx" and path.is_file():
             from pocketzoo.zoo.models.import_onnx import open_graph
 
-            return open_graph(path, progress=progress)
+            return open_graph(path, metadata, progress=progress)
         if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
             return read_bundle(path)
         if name not in backbones:

@@ -18,8 +18,8 @@ from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry
+from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
-from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
@@ -57,8 +57,9 @@ def save_model(
     for path, file in (files or {}).items():
         shutil.copyfile(file, draft.folder / source_file_name(path))
     graph = draft.mark(graph_name(), precision="float32")
-    difference = onnx_from_model(module, processor or open_config(input_spec, files, registry), graph, opset=opset)
-    layers = layer_costs(graph)
+    opened = processor or open_config(input_spec, files, registry)
+    difference = onnx_from_model(module, opened, graph, opset=opset)
+    layers = graph_costs([graph], opened)
     draft.manifest = Manifest(
         name=name,
         model=ref,
@@ -74,6 +75,7 @@ def save_model(
         license=license,
         parameters=sum(p.numel() for p in module.parameters()),
         macs=sum(layer.macs for layer in layers),
+        counted_at=sizes_counted_at(opened),
         provenance={**provenance, "export_difference": difference, "packages": packages()},
         steps=steps,
         metrics=dict(metrics or {}),

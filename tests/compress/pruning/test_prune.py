@@ -806,7 +806,7 @@ def test_samples_of_both_halves_are_trusted_for_sixteen_positions_each(randomise
 
 
 def test_uses_are_counted_for_one_sample():
-    """Places of a map, tokens of a text, calls of a layer; what is computed counts for what it is computed from."""
+    """Places of a map, tokens of a text, calls of a layer; by a weight that is computed, no parameter multiplies."""
 
     class Used(nn.Module):
         def __init__(self) -> None:
@@ -819,13 +819,17 @@ def test_uses_are_counted_for_one_sample():
             y = self.twice(self.twice(self.norm(self.a(x))))
             return self.computed(self.fc(y.flatten(2).transpose(1, 2)))
 
-    uses = prune._uses(Used().eval(), (torch.zeros(2, *SHAPE),))
+    model, x = Used().eval(), (torch.zeros(2, *SHAPE),)
+    multiplied = prune._uses(model, x, find_channels(model, x))
+    uses = multiplied.weights
     assert {name: use.positions for name, use in uses.items()} == {
         "a.weight": 16, "a.bias": 0, "twice.weight": 32, "twice.bias": 0, "fc.weight": 16, "fc.bias": 0,
         "norm.weight": 0, "norm.bias": 0, "computed.bias": 0,
-        "computed.parametrizations.weight.original0": 0, "computed.parametrizations.weight.original1": 16,
+        "computed.parametrizations.weight.original0": 0, "computed.parametrizations.weight.original1": 0,
     }  # fmt: skip
     assert uses["a.weight"].shape == (4, 3, 3, 3)
+    assert multiplied.rest == 16 * 2 * 3
+    assert multiplied.costs({}, set())[0] == 16 * (4 * 27 + 2 * 16 + 8 + 6)
 
 
 @pytest.mark.parametrize("scope", ["uniform", "global"])
@@ -1092,7 +1096,8 @@ def test_a_plan_names_what_stays_axis_by_axis(net):
          ("v", 0): np.array([7, 8])},
         (), {"w": "b", "v": "s"}, frozenset({"s", "r"}), {"w": Shortcut(reader="x")},
     )  # fmt: skip
-    uses = {"w": Weight((3, 3), 10), "b": Weight((3,), 0), "v": Weight((2,), 1)}
+    weights = {"w": Weight((3, 3), 10), "b": Weight((3,), 0), "v": Weight((2,), 1)}
+    uses = prune._Multiplied(weights, ((np.array([0, 1]), 8.0),), 5.0)  # half of the products goes, the rest stays
     groups = [_group(0, 1, 2, layers=("w",)), _group(5, 6, layers=("x",), width=4)]
     plan = prune._planned(net, channels, groups, uses, {1, 6}, PruneConfig())
     assert plan.axes == {
@@ -1100,7 +1105,7 @@ def test_a_plan_names_what_stays_axis_by_axis(net):
         "w": (Axis(dim=0, size=3, kept=(0, 2)), Axis(dim=1, size=3, kept=(0, 2))),
     }
     assert plan.savings == {
-        "macs": Saving(before=92, after=42),
+        "macs": Saving(before=92 + 13, after=42 + 9),
         "parameters": Saving(before=14, after=8),
         "channels": Saving(before=11, after=6),
     }

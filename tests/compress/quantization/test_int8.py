@@ -174,7 +174,9 @@ def test_operators_are_the_float_ones_plus_pairs(name, target, graphs, encoded):
     before, after = count(graphs[name]), count(encoded[name, target])
     for added in ("QuantizeLinear", "DequantizeLinear"):
         assert after.pop(added) > 0
-    assert after == before
+    gates = before.get("HardSigmoid", 0) if "HardSigmoid" in TARGETS[target].int8.operators else 0
+    changed = {"HardSigmoid": before.get("HardSigmoid", 0) - gates, "Add": before.get("Add", 0) + gates}
+    assert {**after, **{kind: after.get(kind, 0) for kind in changed}} == {**before, **changed}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -240,7 +242,7 @@ def test_every_pair_uses_one_scale_and_zero_point_on_both_sides(name, encoded):
         model = encoded[name, target]
         undone = {n.input[0]: list(n.input[1:]) for n in model.graph.node if n.op_type == "DequantizeLinear"}
         for node in model.graph.node:
-            if node.op_type == "QuantizeLinear":
+            if node.op_type == "QuantizeLinear" and not node.input[0].endswith("_sum"):  # a gate: test_elementwise.py
                 assert undone[node.output[0]] == list(node.input[1:])
 
 
@@ -248,6 +250,8 @@ def test_every_pair_uses_one_scale_and_zero_point_on_both_sides(name, encoded):
 def test_scales_are_those_of_the_planned_ranges(name, plans, encoded):
     for target, spec in TARGETS.items():
         for source, scale, zero in pairs(encoded[name, target], "QuantizeLinear"):
+            if source.endswith("_sum"):  # a gate: test_elementwise.py
+                continue
             wanted = activation_parameters(plans[name].ranges[source], spec.int8)
             assert (float(scale), int(zero)) == (wanted[0], int(wanted[1]))
 

@@ -772,7 +772,7 @@ def test_outputs_that_are_left_out_do_not_tie_nodes_together():
     ).model()
     nodes = {n.output[0]: n for n in model.graph.node}
     for names in (("a", "p", "b", "q", "y"), ("q", "p", "b", "a", "y")):
-        decides = Integers(GraphIndex(model), {"w"})
+        decides = Integers(GraphIndex(model), {"w"}, ("Concat",))
         assert {name for name in names if decides(nodes[name])} == {"a", "p"}
 
 
@@ -783,7 +783,7 @@ def test_what_only_recurrent_layers_read_is_known_through_any_number_of_moves(mo
     ends = [helper.make_node("GRU", [f"m{moves}", "w", "r"], ["g"])] * (last != "Conv")
     ends += [helper.make_node("Conv", [f"m{moves}", "v"], ["c"])] * (last != "GRU")
     graph = helper.make_graph([node("Relu", "x", "m0"), *chain, *ends], "g", [], [])
-    decides = Integers(GraphIndex(helper.make_model(graph)), {"v"})
+    decides = Integers(GraphIndex(helper.make_model(graph)), {"v"}, ())
     recurrent = last == "GRU"
     assert {decides.recurs(f"m{i}") for i in range(moves + 1)} == {recurrent}
     assert not any(decides.recurs(name) for name in ("x", "g", "c", ""))

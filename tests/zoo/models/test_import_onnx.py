@@ -23,6 +23,7 @@ from pocketzoo.core.errors import (
     UnsupportedModelError,
 )
 from pocketzoo.deploy.export import export_request
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
@@ -32,7 +33,8 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.models.import_onnx import OnnxMetadata, _input_config, open_graph
+from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
+from pocketzoo.zoo.models.import_onnx import _input_config, open_graph
 from pocketzoo.zoo.models.open_model import open_model
 
 IMAGE = ("n", 3, 16, 16)
@@ -177,10 +179,26 @@ def test_channels_that_do_not_fit_are_refused(tmp_path, refused):
         open_graph(write(tmp_path, network()), OnnxMetadata(mean=(0.5, 0.5), std=(1.0, 1.0)))
 
 
-def test_weights_in_other_files_are_refused(tmp_path):
+def test_weights_in_files_alongside_are_read(tmp_path, refused):
     path = tmp_path / "theirs.onnx"
-    onnx.save(network(), path, save_as_external_data=True, all_tensors_to_one_file=True, size_threshold=0)
-    with pytest.raises(UnsafeFileError, match=r"keeps weights in .*, another file"):
+    x = np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)
+    onnx.save(network(), tmp_path / "whole.onnx")
+    onnx.save(network(), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    bundle = open_graph(path)
+    with OnnxRunner(bundle.graph("")) as ours, OnnxRunner(tmp_path / "whole.onnx") as theirs:
+        np.testing.assert_allclose(ours.infer({"x": x})["y"], theirs.infer({"x": x})["y"], rtol=1e-5, atol=1e-6)
+    data = bytearray((tmp_path / "w.bin").read_bytes())
+    data[:4] = np.float32(7).tobytes()
+    (tmp_path / "w.bin").write_bytes(data)
+    assert open_graph(path).path != bundle.path, "other weights are another model"
+    (tmp_path / "w.bin").write_bytes(data[:-1])
+    with refused(UnsafeFileError, "keeps ", "shorter than it says"):
+        open_graph(path)
+    (tmp_path / "w.bin").rename(tmp_path / "v.bin")
+    with refused(UnsafeFileError, "'w.bin', another file, which is not there", hint="copy it"):
+        open_graph(path)
+    (tmp_path / "w.bin").symlink_to(tmp_path / "v.bin")
+    with refused(UnsafeFileError, "'w.bin', a link"):
         open_graph(path)
 
 
@@ -223,17 +241,51 @@ def counting() -> onnx.ModelProto:
     return model
 
 
+def with_value(name: str, kind: onnx.TypeProto) -> onnx.ModelProto:
+    """One that reads something that is not a tensor, too."""
+    return network(extra=[helper.make_value_info(name, kind)])
+
+
+@pytest.mark.parametrize(
+    "make", [quantized, quantised_in_a_function, quantised_in_a_branch], ids=["plain", "in a function", "in a branch"]
+)
+def test_what_is_quantized_already_is_opened_and_not_quantized_again(make, tmp_path, refused):
+    bundle = open_graph(write(tmp_path, make()))
+    assert "DynamicQuantizeLinear" in bundle.manifest.provenance["quantized"]
+    assert bundle.manifest.files["model.onnx"].precision == "int8"
+    np.savez(tmp_path / "x.npz", x=np.zeros((9, 3, 16, 16), np.float32))
+    with refused(UnsupportedModelError, "is quantized already: it has D", hint="give the float graph"):
+        compress(bundle.path, tmp_path / "out", data=tmp_path / "x.npz", steps=[Int8Config()])
+
+
+def run_by_samples(bundle, x: np.ndarray) -> dict[str, np.ndarray]:
+    with open_artifact(artifact_of(bundle), OnnxRunner) as runner:
+        return dict(runner.infer({"x": x}))
+
+
+def test_a_batch_that_means_something_inside_is_a_sample(tmp_path):
+    """Of a batch of two that is fixed, both are one sample: (2, 3, 16, 16)."""
+    path = write(tmp_path, counting())
+    bundle = open_graph(path)
+    assert bundle.manifest.one_by_one
+    assert [t.batch for t in bundle.manifest.signature.inputs] == [None]
+    x = np.random.default_rng(0).normal(size=(3, 2, 3, 16, 16)).astype(np.float32)
+    out = run_by_samples(bundle, x)["z"]
+    assert out.shape == (3, 2, 5)
+    with OnnxRunner(path) as theirs:
+        for row in range(3):
+            np.testing.assert_allclose(out[row], theirs.infer({"x": x[row]})["z"], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (network(domain="com.acme"), "needs the operator com.acme.Relu"),
-        (quantized(), "is already quantized"),
-        (quantised_in_a_function(), "is already quantized"),
-        (quantised_in_a_branch(), "is already quantized"),
-        (counting(), "has a fixed batch size of 2"),
         (network(shape=("n", 16, 16, 3)), "onnxruntime does not run"),
+        (with_value("s", helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, None))), "reads 's'"),
+        (with_value("o", helper.make_optional_type_proto(helper.make_tensor_type_proto(1, None))), "reads 'o'"),
     ],
-    ids=["custom", "quantized", "in a function", "in a branch", "batch inside", "broken"],
+    ids=["custom", "broken", "sequence", "optional"],
 )
 def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp_path):
     with pytest.raises((UnsupportedModelError, UnsafeFileError, BundleError), match=message) as caught:
@@ -331,14 +383,15 @@ def test_a_label_that_comes_first_is_an_answer(tmp_path):
     assert set(last.outputs) == {"label", "y"}
 
 
-def test_every_output_is_held_against_the_file(tmp_path, refused):
+def test_a_batch_that_only_one_output_is_made_for_is_a_sample(tmp_path):
     """The second output is made for a batch of two."""
     model = with_outputs([("y", TensorProto.FLOAT, [2, 5]), ("z", TensorProto.FLOAT, [1, 10])])
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 10], np.int64), "flat"))
     model.graph.node.append(helper.make_node("Reshape", ["y", "flat"], ["z"]))
-    with refused(UnsupportedModelError, "has a fixed batch size of 2", hint="dynamic batch axis"):
-        open_graph(write(tmp_path, model))
+    bundle = open_graph(write(tmp_path, model))
+    out = run_by_samples(bundle, np.ones((3, 2, 3, 16, 16), np.float32))
+    assert {name: x.shape for name, x in out.items()} == {"y": (3, 2, 5), "z": (3, 1, 10)}
 
 
 @pytest.mark.parametrize(
@@ -355,14 +408,26 @@ def test_outputs_may_have_the_batch_elsewhere_or_values_that_are_no_numbers(node
     assert [o.name for o in onnx.load(bundle.graph("")).graph.output] == ["y", "z"]
 
 
-def test_an_output_that_mixes_the_samples_of_a_batch_is_named(tmp_path, refused):
+def test_where_an_output_mixes_the_samples_of_a_batch_each_is_run_by_itself(tmp_path):
     nodes = [
         helper.make_node("Transpose", ["y"], ["t"], perm=[1, 0]),
         helper.make_node("MatMul", ["t", "y"], ["gram"]),
     ]
     outputs = [("y", TensorProto.FLOAT, ["n", 5]), ("gram", TensorProto.FLOAT, [5, 5])]
-    with refused(UnsupportedModelError, "the output 'gram'", "depends on the others", hint="without this output"):
-        open_graph(write(tmp_path, with_outputs(outputs, nodes)))
+    path, said = write(tmp_path, with_outputs(outputs, nodes)), Told()
+    bundle = open_graph(path, progress=said)
+    assert "the output 'gram' is not of one sample each: it depends on the others" in " ".join(said.said)
+    signature = bundle.manifest.signature
+    assert [(t.shape, t.batch) for t in signature.inputs] == [((1, 3, 16, 16), 0)]
+    assert [(t.shape, t.batch) for t in signature.outputs] == [((1, 5), 0), ((5, 5), None)]
+    x = np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
+    out = run_by_samples(bundle, x)
+    assert {name: value.shape for name, value in out.items()} == {"y": (4, 5), "gram": (4, 5, 5)}
+    with OnnxRunner(path) as theirs:
+        for row in range(4):
+            alone = theirs.infer({"x": x[row : row + 1]})
+            np.testing.assert_allclose(out["y"][row], alone["y"][0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(out["gram"][row], alone["gram"], rtol=1e-4, atol=1e-5)
 
 
 def passing(shape: tuple[object, ...], kind: int = TensorProto.FLOAT) -> onnx.ModelProto:

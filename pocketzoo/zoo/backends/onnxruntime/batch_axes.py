@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import Any
 
@@ -15,6 +15,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession
 from pocketzoo.zoo.catalog.signature import TensorSpec
+from pocketzoo.zoo.graphs.foreign.one_sample import CALLED
 
 TOLERANCE = 1e-4  # of outputs against those of other batches, relative to the largest
 IMAGE, IMAGE_AXES = 224, 4  # pixels of an axis of free length, of what has so many axes
@@ -23,7 +24,6 @@ IMAGE, IMAGE_AXES = 224, 4  # pixels of an axis of free length, of what has so m
 LENGTHS = tuple(8 << i for i in range(13))
 LARGEST = 1 << 22  # numbers in an input that is tried
 COMBINATIONS = 16  # of axes without names that are tried
-CALLED = ("batch", "batch_size", "n", "b", "bs")  # what exporters call the axis of samples; tried first
 FIRST, SECOND = 4, 3  # samples of the two parts: of one or two alone the largest of all is often the own
 # Even, as the two parts of a batch have a number each. Several inputs are tried twice: what holds may be by chance.
 SEEDS = (2, 12)
@@ -37,6 +37,11 @@ class Filling:
     whole: tuple[int, int] = RANGES[0]
     length: int = LENGTHS[0]
     image: int = IMAGE  # of axes of free length, of what has as many axes as an image
+    told: Mapping[str, int] = field(default_factory=dict)  # axis by its name -> its length, as a user says
+
+
+class MixedSamplesError(UnsupportedModelError):
+    """Outputs are not of one sample each, along the axis that a guess takes for that of samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +97,27 @@ def _of_fixed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
             yield _guess(inputs, {name: 0 for name in same if name != left_out}, int(length))
 
 
-def fillings(inputs: Sequence[TensorSpec], guess: Guess, count: int) -> Iterator[Filling]:
-    """What is worth trying, the smallest first."""
+def fillings(
+    inputs: Sequence[TensorSpec], guess: Guess, count: int, told: Mapping[str, int] | None = None
+) -> Iterator[Filling]:
+    """What is worth trying, the smallest first; axes whose length was ``told`` have that one."""
+    told = told or {}
     ranges = RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]
     seen: set[tuple[tuple[int, ...], ...]] = set()
     for length, image in (*((length, IMAGE) for length in LENGTHS), (LENGTHS[0], LENGTHS[0])):
-        shapes = tuple(_shape(tensor, guess, count, length, image) for tensor in inputs)
+        tried = Filling(length=length, image=image, told=told)
+        shapes = tuple(_shape(tensor, guess, count, tried) for tensor in inputs)
         small = all(math.prod(shape) <= LARGEST for shape in shapes)
         last = not seen and image != IMAGE  # what is fixed to be large is tried as it is
         if shapes not in seen and (small or last):
             seen.add(shapes)
-            yield from (Filling(whole, length, image) for whole in ranges)
+            yield from (replace(tried, whole=whole) for whole in ranges)
 
 
-def _shape(tensor: TensorSpec, guess: Guess, count: int, length: int, image: int) -> tuple[int, ...]:
-    usual = image if len(tensor.shape) == IMAGE_AXES else length
+def _shape(tensor: TensorSpec, guess: Guess, count: int, filling: Filling) -> tuple[int, ...]:
+    usual = filling.image if len(tensor.shape) == IMAGE_AXES else filling.length
     return tuple(
-        count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else usual
+        count if axis == guess.axes[tensor.name] else dim if isinstance(dim, int) else filling.told.get(dim, usual)
         for axis, dim in enumerate(tensor.shape)
     )
 
@@ -121,7 +130,7 @@ def example(
     for tensor in inputs:
         shared = guess.axes[tensor.name] is None
         generator = np.random.default_rng([seed // 2 if shared else seed, shared, len(arrays)])
-        shape = _shape(tensor, guess, count, filling.length, filling.image)
+        shape = _shape(tensor, guess, count, filling)
         kind = np.dtype(tensor.dtype).kind
         values: npt.NDArray[Any]
         if kind == "f" and math.prod(shape) > LARGEST:
@@ -155,11 +164,9 @@ def output_axes(
     """
     tries = [_axes_of(session, inputs, guess, filling, seed) for seed in (SEEDS if len(inputs) > 1 else SEEDS[:1])]
     if any(axes != tries[0] for axes in tries[1:]):
-        raise UnsupportedModelError(
-            "its outputs follow the samples now and then", "export it with a dynamic batch axis"
-        )
+        raise MixedSamplesError("its outputs follow the samples now and then", "export it with a dynamic batch axis")
     if all(axis is None for axis in tries[0].values()):
-        raise UnsupportedModelError("no output depends on the samples", "export it with a dynamic batch axis")
+        raise MixedSamplesError("no output depends on the samples", "export it with a dynamic batch axis")
     return tries[0]
 
 
@@ -182,7 +189,7 @@ def _axes_of(
         elif close(one, both) and close(other, both):
             axes[name] = None
         else:
-            raise UnsupportedModelError(
+            raise MixedSamplesError(
                 f"the output {name!r} is not of one sample each: it depends on the others of a batch",
                 "export the model without this output",
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError, TooLargeError, UnsupportedModelError
+from pocketzoo.core.errors import BundleError, PocketzooError, TooLargeError, UnsupportedModelError
 from pocketzoo.core.untrusted.limits import INPUT_VALUES
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     FIRST,
     Filling,
     Guess,
+    MixedSamplesError,
     close,
     example,
     fillings,
@@ -25,8 +27,9 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
 )
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
-from pocketzoo.zoo.catalog.signature import TensorSpec
-from pocketzoo.zoo.graphs.batch_axis import free_batch, name_batch
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
+from pocketzoo.zoo.graphs.batch_axis import free_batch, mark_one_sample, name_batch
+from pocketzoo.zoo.graphs.foreign.one_sample import sample_axis, with_run_axes
 from pocketzoo.zoo.graphs.signature import signature_of
 
 TYPES = (
@@ -34,20 +37,31 @@ TYPES = (
     *(f"float{bits}" for bits in (16, 32, 64)),
     *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)),
 )
+DYNAMIC = "export it with a dynamic batch axis"
 
 
-def batched_graph(own: BoundedSession, tidy: ModelProto, path: Path, time_left: TimeLeft) -> tuple[ModelProto, int]:
+@dataclass(frozen=True, slots=True)
+class BatchedGraph:
+    """An imported graph, and which of its axes counts samples."""
+
+    graph: ModelProto
+    signature: ModelSignature
+    length: int  # of other free axes: the shortest that it takes, of those that are tried
+    alone: str = ""  # why a run takes one sample; "": it takes any number of them
+
+
+def batched_graph(
+    own: BoundedSession, tidy: ModelProto, path: Path, time_left: TimeLeft, told: Mapping[str, int] | None = None
+) -> BatchedGraph:
     """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it.
 
-    ``own`` runs the file as it was written.
-
-    And the length that its other free axes were given: the shortest that it takes of those that are tried.
+    Where there is none, or the samples of a batch are mixed, a run takes one sample. ``own`` runs the file as it was
+    written. ``told``: lengths of free axes by their names.
 
     Raises:
         BundleError: onnxruntime does not run it.
         TooLargeError: its runs take longer than the limit.
-        UnsupportedModelError: inputs of a type that nothing here makes, a batch that is fixed inside, or an output that
-            mixes the samples of a batch.
+        UnsupportedModelError: inputs or outputs that are no arrays, or inputs of a type that nothing here makes.
     """
     inputs = signature_of(tidy).inputs
     for tensor in inputs:
@@ -62,7 +76,7 @@ def batched_graph(own: BoundedSession, tidy: ModelProto, path: Path, time_left: 
     reason: UnsupportedModelError | None = None
     for guess in guesses(inputs):
         try:
-            filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess)
+            filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told)
         except TooLargeError:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
@@ -73,40 +87,85 @@ def batched_graph(own: BoundedSession, tidy: ModelProto, path: Path, time_left: 
             free_batch(candidate, guess.axes, guess.fixed)
         # The graph was rewritten already: once more would take longer than all runs, for the same numbers.
         new = load_foreign(candidate, path, time_left, optimization="none")
-        frozen = _frozen(path, guess.fixed or FIRST)
+        frozen = MixedSamplesError(f"a batch of {guess.fixed or FIRST} is fixed inside the graph", DYNAMIC)
         try:
             axes = output_axes(new, inputs, guess, filling)
             actual = dict(zip(outputs, new.run(outputs, feed), strict=True))
-        except UnsupportedModelError as error:
-            reason = reason or (
-                frozen if guess.fixed else UnsupportedModelError(f"{path}: {error.message}", error.hint)
-            )
+        except MixedSamplesError as error:
+            reason = reason or (frozen if guess.fixed else error)
             continue
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{path}: {error.message}", error.hint) from error
         except TooLargeError:
             raise
         except Exception:  # onnxruntime's own, which share no base
             reason = reason or frozen
             continue
-        for name, out in reference_outputs.items():
-            if not close(actual[name], out):
-                raise UnsupportedModelError(
-                    f"{path} changes its output {name!r} when constants are folded", "report this graph"
-                )
+        _check_same(actual, reference_outputs, path)
         name_batch(candidate, guess.axes, axes, {name: out.ndim for name, out in actual.items()})
-        return candidate, filling.length
-    if reason is not None:
-        raise reason
-    if fails is None:
-        raise UnsupportedModelError(f"{path} has no input with axes", "export it with a dynamic batch axis")
-    raise BundleError(f"onnxruntime does not run {path}: {fails}", "check it with onnx.checker") from fails
+        return BatchedGraph(candidate, signature_of(candidate), filling.length)
+    why = reason.message if reason is not None else "no axis of its inputs counts them"
+    try:
+        return _one_sample(own, tidy, path, time_left, told, why)
+    except (PocketzooError, MemoryError):
+        raise
+    except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+        raise BundleError(f"onnxruntime does not run {path}: {fails or error}", "check it with onnx.checker") from error
+
+
+def _one_sample(
+    own: BoundedSession,
+    tidy: ModelProto,
+    path: Path,
+    time_left: TimeLeft,
+    told: Mapping[str, int] | None,
+    why: str,
+) -> BatchedGraph:
+    """The tidied graph as one whose runs take one sample, held against the file.
+
+    Raises:
+        UnsupportedModelError: an output is not a tensor, or another than in the file.
+        Exception: of onnxruntime, which does not run it.
+    """
+    outputs = [output.name for output in own.get_outputs()]
+    signature = without_samples(signature_of(tidy))
+    guess = Guess({tensor.name: sample_axis(tensor) for tensor in signature.inputs}, 1)
+    filling, feed, expected = _first_run(own, outputs, signature.inputs, guess, told)
+    for name, value in expected.items():
+        if not isinstance(value, np.ndarray):
+            raise UnsupportedModelError(f"{path}: the output {name!r} is not a tensor", "export it with tensors only")
+    new = load_foreign(tidy, path, time_left, optimization="none")
+    _check_same(dict(zip(outputs, new.run(outputs, feed), strict=True)), expected, path)
+    marked = _copied(tidy)
+    names = {tensor.shape[axis] for tensor in signature.inputs if (axis := guess.axes[tensor.name]) is not None}
+    axes: dict[str, int | None] = dict(guess.axes)
+    for tensor in signature.outputs:
+        out = expected[tensor.name]
+        first = tensor.shape[0] if tensor.shape else None
+        counts = bool(names) and (first in {*names, 1} or first == f"{tensor.name}_0")
+        axes[tensor.name] = 0 if out.ndim and out.shape[0] == 1 and counts else None
+    mark_one_sample(marked, axes, {name: out.ndim for name, out in expected.items()})
+    return BatchedGraph(marked, with_run_axes(signature_of(marked), axes), filling.length, why)
+
+
+def _check_same(actual: Arrays, expected: Arrays, path: Path) -> None:
+    for name, out in expected.items():
+        if not close(actual[name], out):
+            raise UnsupportedModelError(
+                f"{path} changes its output {name!r} when constants are folded", "report this graph"
+            )
 
 
 def _first_run(
-    session: BoundedSession, outputs: Sequence[str], inputs: Sequence[TensorSpec], guess: Guess
+    session: BoundedSession,
+    outputs: Sequence[str],
+    inputs: Sequence[TensorSpec],
+    guess: Guess,
+    told: Mapping[str, int] | None,
 ) -> tuple[Filling, Arrays, dict[str, npt.NDArray[np.generic]]]:
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
-    for filling in fillings(inputs, guess, guess.fixed or FIRST):
+    for filling in fillings(inputs, guess, guess.fixed or FIRST, told):
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
         try:
             return filling, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
@@ -116,12 +175,6 @@ def _first_run(
             fails = fails or error
     assert fails is not None  # there is one filling or more
     raise fails
-
-
-def _frozen(path: Path, batch: int) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"{path} has a fixed batch size of {batch} inside the graph", "export it with a dynamic batch axis"
-    )
 
 
 def load_foreign(

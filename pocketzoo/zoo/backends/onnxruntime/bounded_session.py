@@ -85,6 +85,11 @@ class BoundedSession:
         providers: list[str] = self.session.get_providers()
         return providers
 
+    def properties(self) -> dict[str, str]:
+        """What its file says of itself."""
+        found: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        return found
+
     def io_binding(self) -> IOBinding:
         """Inputs and outputs that are bound to memory, for ``run_with_iobinding``."""
         return self.session.io_binding()

@@ -15,7 +15,7 @@ from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, Pock
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
-from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
+from pocketzoo.zoo.catalog.signature import ONE, SAMPLES, ModelSignature, signature_of_axes, without_samples
 
 _TYPES = {  # that differ from numpy's
     "float": "float32",
@@ -71,6 +71,8 @@ class OnnxRunner:
                 [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_inputs()],
                 [(value.name, value.shape, _numpy_type(value.type)) for value in self.session.get_outputs()],
             )
+            if self.session.properties().get(SAMPLES) == ONE:
+                self._signature = without_samples(self._signature)
         except UnicodeDecodeError as error:
             raise BundleError(f"a name in {path} is not UTF-8: {error}", "export the model again") from error
 

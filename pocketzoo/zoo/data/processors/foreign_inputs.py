@@ -28,11 +28,12 @@ def image_of(asked: ForeignInputs) -> InputSpec | None:
     channels = tensor.shape[1]
     if not isinstance(channels, int) or channels not in (1, 3):
         return None
-    height, width = (dim if isinstance(dim, int) else asked.size or 0 for dim in tensor.shape[2:])
+    sides = asked.sides or (asked.size or 0,) * 2
+    height, width = (dim if isinstance(dim, int) else side for dim, side in zip(tensor.shape[2:], sides, strict=True))
     if not (height and width):
         raise UnsupportedModelError(
             f"{asked.source} reads images of any size",
-            "say which one with --size PIXELS; if they are none: --processor arrays",
+            "say which one with --size HEIGHTxWIDTH; if they are none: --processor arrays",
         )
     return InputSpec(
         shape=("batch", channels, height, width),

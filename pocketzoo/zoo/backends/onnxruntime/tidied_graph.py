@@ -1,0 +1,129 @@
+"""An imported ONNX graph, tidied: constants folded, functions inlined, of an opset that works here, its batch known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto, helper
+
+from pocketzoo.core.files import scratch_folder
+from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
+from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, assigns_once, graphs, nodes
+from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
+from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
+
+OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
+NEWER = 17
+KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch of fixed size into the graph
+IR = 8  # up to 3 a constant had to be an input as well; functions began with 8
+
+
+def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None = None) -> BatchedGraph:
+    """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
+
+    ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, and one whose opset
+    cannot be raised keeps it.
+
+    Raises:
+        As ``batched_graph``; and TooLargeError for tensors that no limit allows.
+    """
+    from onnx import inliner, version_converter
+
+    tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    check_tensor_sizes(GraphIndex(tidy), str(path))
+    inputs = [_copy(value) for value in graph_inputs(tidy)]
+    as_written = not model.functions and len(inputs) == len(model.graph.input)
+    del tidy.graph.input[:]
+    tidy.graph.input.extend(inputs)
+    tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
+    for value in (*tidy.graph.input, *tidy.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:  # what some exporters write for any length
+                dim.ClearField("dim_value")
+    if opset_of(tidy) < OPSET:
+        try:
+            tidy = version_converter.convert_version(tidy, NEWER)
+            as_written = False
+        except Exception:  # its C++ side raises RuntimeError and types of its own; what needs a newer one says so
+            pass
+    time_left = TimeLeft(str(path))
+    if quantizing_nodes(tidy):
+        own = load_foreign(model, path, time_left, optimization="none")
+        _make_constants(tidy)
+        return batched_graph(own, tidy, path, time_left, told)
+    folded, session = _folded(tidy, path, time_left)
+    # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
+    own = session if as_written else load_foreign(model, path, time_left)
+    batched = batched_graph(own, folded, path, time_left, told)
+    if not batched.alone:
+        return batched
+    folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
+    again = batched_graph(own, folded, path, time_left, told)
+    return batched if again.alone else again
+
+
+def _folded(
+    model: ModelProto, path: Path, time_left: TimeLeft, without: Sequence[str] = ()
+) -> tuple[ModelProto, BoundedSession]:
+    """What onnxruntime makes of a graph with its basic rewrites, which stay within the operators of its domains.
+
+    And the session that made it.
+    """
+    with scratch_folder() as folder:
+        place = folder / "folded.onnx"
+        session = load_foreign(model, path, time_left, optimized=place, without=without)
+        folded = onnx.load(place)
+    domains = {opset.domain for opset in model.opset_import}
+    beyond = any(node.domain not in {*domains, "", "ai.onnx"} for node in nodes(folded.graph.node))
+    if beyond or not assigns_once(folded.graph):
+        folded = _copy(model)  # a rewrite that this version of onnxruntime has beyond the standard
+    known = [o for o in folded.opset_import if o.domain in {*domains, "", "ai.onnx"}]
+    del folded.opset_import[:]
+    folded.opset_import.extend(known)
+    _make_constant_outputs(folded)
+    return folded, session
+
+
+def _make_constants(model: ModelProto) -> None:
+    """Constants that nodes hold as initializers, in place."""
+    for graph in graphs(model.graph):
+        rest = []
+        for node in graph.node:
+            tensor = next((a.t for a in node.attribute if a.name == "value"), None) if not node.domain else None
+            if node.op_type != "Constant" or tensor is None:
+                rest.append(node)
+                continue
+            stored = TensorProto()
+            stored.CopyFrom(tensor)
+            stored.name = node.output[0]
+            graph.initializer.append(stored)
+        kept = [_copy(node) for node in rest]
+        del graph.node[:]
+        graph.node.extend(kept)
+    _make_constant_outputs(model)
+
+
+def _make_constant_outputs(model: ModelProto) -> None:
+    """Let a node make each output that is a constant, as the standard asks, in place."""
+    outputs = {output.name for output in model.graph.output}
+    stored = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in outputs}
+    if not stored:
+        return
+    fresh = FreshNames.of(model)
+    made = []
+    for name, tensor in stored.items():
+        tensor.name = fresh(f"{name}_constant")
+        made.append(helper.make_node("Identity", [tensor.name], [name]))
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*made, *rest])  # first, as others may read the output
+
+
+def _copy(message: ModelProto) -> ModelProto:
+    copied = type(message)()
+    copied.CopyFrom(message)
+    return copied

@@ -1,0 +1,113 @@
+"""Weights that an ONNX file keeps in files alongside it, as exporters write them: read, where that is safe."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from onnx import ModelProto, TensorProto, external_data_helper, helper
+
+from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
+from pocketzoo.zoo.graphs.fresh_names import graphs, nodes
+
+LARGEST = 2**31 - 1  # bytes of a message of protobuf
+ONE_BYTE = (TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8)  # others of a byte may be packed, two in one
+ONE_FILE = "save it as one file: onnx.save(onnx.load(path), 'one.onnx')"
+
+
+def external_files(model: ModelProto, path: Path) -> list[Path]:
+    """The files that hold weights of a graph, each in its folder, sorted.
+
+    Raises:
+        UnsafeFileError: one is elsewhere, a link, or missing; or shorter than the graph says.
+        UnsupportedModelError: graph and weights are larger than what fits into one message.
+    """
+    places: dict[str, Path] = {}
+    size = 0
+    for tensor in _external(model):
+        facts = {entry.key: entry.value for entry in tensor.external_data}
+        name = facts.get("location", "")
+        if name not in places:
+            places[name] = _checked(name, path)
+        total = places[name].stat().st_size
+        try:
+            offset, length = int(facts.get("offset", 0)), int(facts.get("length", -1))
+        except ValueError as error:
+            raise UnsafeFileError(
+                f"{path} says of {tensor.name!r} where it lies, but not in bytes", ONE_FILE
+            ) from error
+        end = total if length < 0 and "length" not in facts else offset + length
+        if offset < 0 or ("length" in facts and length < 0) or max(offset, end) > total:
+            raise UnsafeFileError(
+                f"{path} keeps {tensor.name!r} in {name!r}, which is shorter than it says", "copy the file again"
+            )
+        expected = _bytes_of(tensor)
+        if expected is not None and end - offset != expected:
+            raise UnsafeFileError(
+                f"{path} keeps {tensor.name!r} in {end - offset:,} bytes of {name!r}, and it has {expected:,}", ONE_FILE
+            )
+        size += end - offset
+    size += path.stat().st_size
+    if size > LARGEST:
+        raise UnsupportedModelError(
+            f"{path} has {size:,} bytes with its weights, and graphs of up to {LARGEST:,} are read",
+            "export it in halves, or with weights of 16 bits",
+        )
+    return sorted(places.values())
+
+
+def load_external(model: ModelProto, files: Sequence[Path], path: Path) -> None:
+    """Put the weights of those files into a graph, in place.
+
+    Raises:
+        UnsafeFileError: what lies there is not what the graph says.
+    """
+    for tensor in _external(model) if files else ():
+        name = tensor.name
+        try:
+            external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
+        except Exception as error:  # of its checker, of types of its own
+            raise UnsafeFileError(f"{path} keeps {name!r} in a file that cannot be read: {error}", ONE_FILE) from error
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _bytes_of(tensor: TensorProto) -> int | None:
+    """What a tensor takes; None where its type has no whole number of bytes, or is none."""
+    try:
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError:
+        return None
+    packed = dtype.itemsize == 1 and tensor.data_type not in ONE_BYTE
+    return None if packed else math.prod(tensor.dims) * dtype.itemsize
+
+
+def _checked(name: str, path: Path) -> Path:
+    what = "a path outside the folder" if ".." in name.replace("\\", "/").split("/") else ""
+    if name.startswith(("/", "\\")) or name[1:2] == ":" or not name:
+        what = "an absolute path"
+    place = path.parent / name
+    if not what and os.path.realpath(place) != os.path.join(os.path.realpath(path.parent), os.path.normpath(name)):
+        what = "a link"
+    if what:
+        raise UnsafeFileError(f"{path} keeps weights in {name!r}, {what}", ONE_FILE)
+    if not place.is_file():
+        raise UnsafeFileError(
+            f"{path} keeps weights in {name!r}, another file, which is not there", f"copy it into {path.parent}"
+        )
+    return place
+
+
+def _external(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor that lies elsewhere: stored ones, and those in attributes of nodes, functions included."""
+    for graph in graphs(model.graph):
+        for tensor in (*graph.initializer, *(t for s in graph.sparse_initializer for t in (s.values, s.indices))):
+            if tensor.data_location == TensorProto.EXTERNAL:
+                yield tensor
+    for node in nodes(model.graph.node, *(function.node for function in model.functions)):
+        for attribute in node.attribute:
+            for tensor in (attribute.t, *attribute.tensors):
+                if tensor.data_location == TensorProto.EXTERNAL:
+                    yield tensor
