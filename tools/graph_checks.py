@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from graph_generator import Generated
 from graph_noise import FEED, bound, noisy, operands
+from graph_recount import recounted
 from onnx import ModelProto, TensorProto, numpy_helper
 
 CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of one with the reference evaluator
@@ -179,6 +180,7 @@ class Checker:
         if wrong := unequal(given, written, room):
             checked.findings.append(f"import: {wrong}")
             return
+        self._recounted(graph, model, checked)
         ways = ("auto", "static", "dynamic")
         config = Int8Config(activations=ways[graph.seed % 3], smooth=graph.seed % 2 == 0)
         refine = graph.seed % 4 != 3
@@ -193,6 +195,24 @@ class Checker:
         for number, target in enumerate(self.targets.values()):
             refer = number == graph.seed % len(self.targets)
             self._encoded(graph, model, plan, target, exact, expected, checked, refer=refer)
+
+    def _recounted(self, graph: Generated, model: ModelProto, checked: Checked) -> None:
+        """Hold the table of costs to a count of our own."""
+        from pocketzoo.zoo.graphs.cost import layer_costs
+
+        sample, wide = graph.feed(1, 4), ModelProto()
+        wide.CopyFrom(model)
+        own = {output.name for output in model.graph.output}
+        names = [name for node in model.graph.node for name in node.output if name and name not in own]
+        wide.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        counted = recounted(model, {**sample, **outputs_of(wide, sample, rewritten=False)})
+        if counted is None:
+            return
+        rows = layer_costs(model, sample)
+        told = sum(row.parameters for row in rows), sum(row.macs for row in rows)
+        checked.count("recounted")
+        if told != counted:
+            checked.findings.append(f"{told} parameters and multiply-accumulates, recounted {counted}")
 
     def _expected(
         self, graph: Generated, model: ModelProto, plan: Any, exact: FEED, checked: Checked
