@@ -173,6 +173,11 @@ def activations_in_parts(
         feeds = one_by_one(model, samples)
 
 
+def values_of(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Arrays]) -> Iterator[dict[str, Array]]:
+    """The named tensors, of any type and value, for what a graph reads at each call."""
+    return _values(model, tensors, feeds, finite=False)
+
+
 def _values(
     model: onnx.ModelProto,
     tensors: Sequence[str],

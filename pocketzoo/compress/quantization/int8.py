@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -34,6 +35,7 @@ from pocketzoo.compress.quantization.elementwise import (
     with_equal_ends,
 )
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
+from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
 from pocketzoo.core.arrays import Array, Arrays
@@ -57,13 +59,21 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
     """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
 
     Without ``refine`` weights are rounded to nearest and biases stay: as fast a graph, in a fraction of the time.
+    Branches of If and bodies of Loop and Scan are planned each as a graph by itself, on what it reads when it runs.
 
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
         DataError: there are no samples, or an activation is not finite.
     """
+    whole = _plan_graph(model, config, samples, refine=refine)
+    bodies, left = plan_bodies(model, config, samples, partial(plan, refine=refine))
+    return with_bodies(replace(whole, left={**whole.left, **left}), bodies, digest)
+
+
+def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, refine: bool) -> Int8Plan:
+    """``plan``, without what is inside nodes."""
     index = GraphIndex(model)
-    left = left_alone(index)
+    left = left_alone(index, inside=False)
     table_names = embeddings.tables(index) if config.embeddings else []
     layers = quantizable(index, config.skip, table_names)
     open_ = {layer_name(node.input[1]) for node in layers}
@@ -160,6 +170,7 @@ def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
         layers=tuple(layer for layer in plan.layers if layer not in layers),
         dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
         excluded=(*plan.excluded, *gone),
+        bodies={place: exclude(body, layers) for place, body in plan.bodies.items()},
     )
 
 
@@ -178,7 +189,16 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    plan = with_needed_ranges(model, plan)
+    quantized = _write(model, plan, target)
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+def _write(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
+    """``apply``, for a body as well, of whose inputs nobody knows the shapes."""
+    _check_tensors(plan)
+    model = apply_bodies(model, plan, partial(_write, target=target))
+    plan = with_needed_ranges(model, without_bodies(plan))
     model = whole_gates(plain_operands(model, plan.layers))
     quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
@@ -190,8 +210,12 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     _encode(quantized, plan, tensors, target.int8)
     if target.int8.splits_norm:
         _split_norms(quantized)
-    onnx.checker.check_model(quantized)
     return quantized
+
+
+def _check_tensors(plan: Int8Plan) -> None:
+    if plan.sha256 and plan.sha256 != digest(plan.tensors):
+        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
 
 
 def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
@@ -200,9 +224,9 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    if plan.sha256 and plan.sha256 != digest(plan.tensors):
-        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
-    return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
+    _check_tensors(plan)
+    own = without_bodies(plan).tensors
+    return {name.removesuffix(DIVISOR): own[name] for name in own if name.endswith(DIVISOR)}
 
 
 def _split_norms(model: ModelProto) -> None:

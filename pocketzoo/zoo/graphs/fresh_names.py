@@ -79,10 +79,11 @@ def assigns_once(graph: GraphProto, around: frozenset[str] = frozenset()) -> boo
 
 def captured(node: NodeProto) -> set[str]:
     """What the graphs inside a node read from around it."""
-    return {name for inner in inner_graphs(node) for name in _free(inner)}
+    return {name for inner in inner_graphs(node) for name in read_from_around(inner)}
 
 
-def _free(graph: GraphProto) -> set[str]:
+def read_from_around(graph: GraphProto) -> set[str]:
+    """What a graph inside a node, and those inside it, read that neither makes."""
     own = {value.name for value in (*graph.input, *graph.initializer)}
     own.update(sparse.values.name for sparse in graph.sparse_initializer)
     own.update(name for node in graph.node for name in node.output)
