@@ -105,6 +105,26 @@ def reason_of(message: str) -> str:
     return re.sub(r"\d+", "N", message)[:160]
 
 
+Change = Callable[[ModelProto, Any], ModelProto]
+
+
+def anew(model: ModelProto, plan: Any, change: Change = lambda model, _: model) -> ModelProto:
+    """The float graph as layers are rewritten before they are quantized, with a ``change`` to it and to each body."""
+    from pocketzoo.compress.quantization import elementwise, int8, int8_bodies, smoothquant
+    from pocketzoo.zoo.graphs.operands import plain_operands
+
+    plain = int8_bodies.apply_bodies(model, plan, functools.partial(anew, change=change))
+    own = int8_bodies.without_bodies(plan)
+    plain = elementwise.whole_gates(plain_operands(plain, own.layers))
+    return change(smoothquant.apply(plain, int8.divisors(plan)), int8.with_needed_ranges(plain, own))
+
+
+def _noisy(model: ModelProto, plan: Any, *, symmetric: bool, draw: int) -> ModelProto:
+    ranges = {name: (r.low, r.high, r.magnitude) for name, r in plan.ranges.items()}
+    names = {*plan.layers, *(table.removesuffix(".weight") for table in plan.tables)}
+    return noisy(model, ranges, names, symmetric=symmetric, draw=draw)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What libraries write to the standard error from C is not shown."""
@@ -218,22 +238,16 @@ class Checker:
         self, graph: Generated, model: ModelProto, plan: Any, exact: FEED, checked: Checked
     ) -> Callable[[bool, int], FEED]:
         """The energy of the noise that an output should have, by whether ranges are symmetric, and the draw."""
-        from pocketzoo.compress.quantization import int8, smoothquant
-        from pocketzoo.zoo.graphs.operands import plain_operands
-
         feed = graph.feed(ROWS, 2)
-        plain = smoothquant.apply(plain_operands(model, plan.layers), int8.divisors(plan))
-        if plain.SerializeToString() != model.SerializeToString():
+        if (plain := anew(model, plan)) is not model:
             room = {name: 1e-8 * energy(out, 0) + 1e-12 for name, out in exact.items()}
             if wrong := unequal(outputs_of(plain, feed), exact, room):
                 checked.findings.append(f"written anew in floats: {wrong}")
-        needed = int8.with_needed_ranges(model, plan)
-        ranges = {name: (r.low, r.high, r.magnitude) for name, r in needed.ranges.items()}
-        names = {*plan.layers, *(table.removesuffix(".weight") for table in plan.tables)}
 
         @functools.cache
         def expected(symmetric: bool, draw: int) -> FEED:
-            simulated = outputs_of(noisy(plain, ranges, names, symmetric=symmetric, draw=draw), feed)
+            change = functools.partial(_noisy, symmetric=symmetric, draw=draw)
+            simulated = outputs_of(anew(model, plan, change), feed)
             return {name: energy(simulated[name], exact[name]) for name in exact}
 
         return expected
