@@ -26,7 +26,7 @@ CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of 
 NOISE = 8.0
 DRAWS = 12  # of the simulation, where one is exceeded
 LEVEL = 1e-6  # of the energy of an output, which float32 differs by from one order of summation to another
-CUTS = 0.5  # of the energy of that noise: a value that lies between two steps may go either way
+CUTS = 1.5  # of the energy of that noise: a value that lies between two steps may go either way
 
 
 @dataclass

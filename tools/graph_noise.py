@@ -7,6 +7,7 @@ rounds it to whole steps, and adds noise of half a step either way to each weigh
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 Array = Any
 FEED = dict[str, Array]
-NOISY = "{}//noisy"  # no name of a generated graph has two strokes
+GRAPHS = count()  # what is put into each graph has names of its own; none that was generated has two strokes
 
 
 def noisy(
@@ -30,7 +31,7 @@ def noisy(
 
     ``symmetric``: ranges are those of int8 around zero. Each ``draw`` has other noise; from 1 on steps begin elsewhere.
     """
-    made = ModelProto()
+    made, tag = ModelProto(), f"//{next(GRAPHS)}"
     made.CopyFrom(model)
     graph, stored = made.graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes: list[NodeProto] = []
@@ -45,11 +46,12 @@ def noisy(
             step = max(high - low, 1e-12) / 255
             zero = round(-low / step)
             low, high = -zero * step, (255 - zero) * step
-        ends = [(f"{name}//low", low), (f"{name}//high", high)]
+        base = f"{name}{tag}"
+        ends = [(f"{base}//low", low), (f"{base}//high", high)]
         graph.initializer.extend(numpy_helper.from_array(np.array(end, np.float32), each) for each, end in ends)
-        nodes.append(helper.make_node("Clip", [name, *(each for each, _ in ends)], [f"{name}//cut"]))
-        nodes.extend(_rounded(name, step, graph, draw))
-        renamed[name] = NOISY.format(name)
+        nodes.append(helper.make_node("Clip", [name, *(each for each, _ in ends)], [f"{base}//cut"]))
+        nodes.extend(_rounded(base, step, graph, draw))
+        renamed[name] = f"{base}//noisy"
 
     for value in graph.input:
         if value.name in ranges:
@@ -79,7 +81,7 @@ def _shake(node: NodeProto, weight: Array, graph: GraphProto, draw: int) -> None
     """Let a node read its weight with noise of half a step of each of its channels."""
     place = 0 if node.op_type == "Gather" else 1
     step = _steps(node, weight)
-    made = f"{node.output[0]}//weight"
+    made = f"{node.output[0]}//{next(GRAPHS)}//weight"
     value = weight + np.random.default_rng([weight.size, draw]).uniform(-0.5, 0.5, weight.shape) * step
     graph.initializer.append(numpy_helper.from_array(value.astype(weight.dtype), made))
     node.input[place] = made
@@ -108,7 +110,7 @@ def _rounded(name: str, step: float, graph: GraphProto, draw: int) -> list[NodeP
         helper.make_node("Div", [f"{name}//moved", f"{name}//step"], [f"{name}//steps"]),
         helper.make_node("Round", [f"{name}//steps"], [f"{name}//whole"]),
         helper.make_node("Mul", [f"{name}//whole", f"{name}//step"], [f"{name}//back"]),
-        helper.make_node("Sub", [f"{name}//back", f"{name}//start"], [NOISY.format(name)]),
+        helper.make_node("Sub", [f"{name}//back", f"{name}//start"], [f"{name}//noisy"]),
     ]
 
 
