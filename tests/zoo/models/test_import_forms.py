@@ -124,8 +124,10 @@ def test_names_are_made_once_at_any_depth():
     assert not assigns_once(helper.make_graph([node("Relu", "x", "y"), node("Abs", "x", "y")], "g", [info("x")], []))
 
 
-@pytest.mark.parametrize(("dtype", "difference", "same"), [("float16", 0.01, True), ("float16", 0.1, False),
-                                                         ("float32", 0.01, False), ("float64", 0.01, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("dtype", "difference", "same"),
+    [("float16", 0.01, True), ("float16", 0.1, False), ("float32", 0.01, False), ("float64", 0.01, False)],
+)
 def test_outputs_are_compared_by_what_their_type_holds(dtype, difference, same):
     reference = np.ones(4, dtype)
     assert close((reference + difference).astype(dtype), reference) == same
