@@ -157,7 +157,8 @@ def activations(
     Raises:
         DataError: one of them is not finite.
     """
-    yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=not as_written)
+    finite = finite and not as_written
+    yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=finite)
 
 
 def activations_in_parts(
