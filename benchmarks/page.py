@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_roofline import render as render_gpu
 from page_campaign import render as render_campaign
+from page_graphs import render as render_graphs
 from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
@@ -23,6 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 SCALING = ROOT / "docs" / "scaling.md"
 CAMPAIGN = ROOT / "docs" / "campaign.md"
+GRAPHS = ROOT / "docs" / "graphs.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
     "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
@@ -404,8 +406,13 @@ def campaign() -> str:
     return render_campaign(json.loads((RESULTS / "campaign.json").read_text("utf8")))
 
 
+def graphs() -> str:
+    """docs/graphs.md."""
+    return render_graphs(json.loads((RESULTS / "graphs.json").read_text("utf8")))
+
+
 def main() -> None:
-    for path, write in ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign)):
+    for path, write in ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs)):
         path.write_text(write(), "utf8")
         print(f"wrote {path.relative_to(ROOT)}")
 

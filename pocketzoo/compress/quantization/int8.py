@@ -329,7 +329,7 @@ def needed_tensors(index: GraphIndex, layers: set[str], operators: Collection[st
                 names.setdefault(name)
         operator = operator_of(node)
         for made in filter(None, node.output):
-            out = index.after_activation(made, ACTIVATIONS)
+            out = made if moves(node) else index.after_activation(made, ACTIVATIONS)
             floats = out in index.outputs or integers.recurs(out)
             if not floats and (operator is None or operator.quantizes_output):
                 names.setdefault(out)
@@ -342,7 +342,7 @@ def _constant(index: GraphIndex, name: str) -> Array:
 
 def _plain(index: GraphIndex, node: NodeProto) -> bool:
     """Whether a layer multiplies its input by one matrix, or one a group."""
-    return OPERATORS[node.op_type].rank in (None, len(index.constants[node.input[1]].dims))
+    return OPERATORS[node.op_type].kind == "convolution" or len(index.constants[node.input[1]].dims) == 2
 
 
 def _takes_bias(node: NodeProto) -> bool:

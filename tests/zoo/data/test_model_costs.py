@@ -25,7 +25,7 @@ def counts(module, reads, folder) -> tuple[int, int]:
     return module_macs(module, inputs).total, sum(cost.macs for cost in costs)
 
 
-SHIPPED = ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tinynet", "efficientnet-lite0"))]
+SHIPPED = ["mlp", pytest.param("tinynet", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
