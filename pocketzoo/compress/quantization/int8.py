@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -36,6 +37,7 @@ from pocketzoo.compress.quantization.elementwise import (
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
+from pocketzoo.compress.quantization.sensitive_layers import sensitive_layers
 from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
@@ -43,12 +45,19 @@ from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
-from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
+from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of, out_axis
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
 # What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
-BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
-TRIALS = 16  # samples they are compared on
+BOTH = Int8Encoding(
+    activations="uint8",
+    symmetric=False,
+    int32_bias=True,
+    fuses_add=False,
+    dynamic=True,
+    operators=tuple(sorted(ARITHMETIC | PASSING)),
+)
+TRIALS = 6  # samples that plans are compared on
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
@@ -108,13 +117,23 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
         sha256=digest(tensors),
         tensors=tensors,
     )
+    trial = Trial(model, samples)
     suited = dynamic.suits(index, [node.input[1] for node in layers])
-    if not suited or config.activations == "static":
-        return static
-    as_they_come = replace(static, dynamic=tuple(map(layer_name, suited)))
-    if config.activations == "dynamic":
-        return as_they_come
-    return _more_accurate(model, [static, as_they_come], samples)
+    chosen = static
+    if suited and config.activations != "static":
+        chosen = replace(static, dynamic=tuple(map(layer_name, suited)))
+        if config.activations == "auto":
+            chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
+    if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
+        return chosen
+    found = sensitive_layers(trial.costs(layers), lambda floats: trial.noise(exclude(chosen, floats)))
+    return _without(model, chosen, found) if found else chosen
+
+
+def _without(model: ModelProto, plan: Int8Plan, reasons: Mapping[str, str]) -> Int8Plan:
+    """The plan with layers left in float for these reasons, and without the ranges that only they need."""
+    fewer = with_needed_ranges(model, exclude(plan, reasons))
+    return replace(fewer, excluded=plan.excluded, left={**plan.left, **reasons})
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -137,19 +156,44 @@ def _divisors(
     return smooth.plan(model, weights, seen.channels())
 
 
-def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Arrays]) -> Int8Plan:
-    """The plan whose encoding for onnxruntime errs less for the first samples, relative to each output."""
-    few = list(islice(one_by_one(smoothed, samples), TRIALS))
-    outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-    reference = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
+class Trial:
+    """What plans for a graph that is smoothed already make of its first samples, encoded for onnxruntime."""
 
-    def error(plan: Int8Plan) -> float:
-        encoded = _copy(smoothed)
-        _encode(encoded, plan, plan.tensors, BOTH)
-        int8_outputs = list(activations(encoded, outputs, few))
-        return sum(noise_to_signal([v[name] for v in int8_outputs], [v[name] for v in reference]) for name in outputs)
+    def __init__(self, smoothed: ModelProto, samples: Iterable[Arrays]) -> None:
+        self.smoothed, self._samples = smoothed, samples
+        outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
+        constants = {t.name for t in smoothed.graph.initializer}
+        self.outputs = [name for name in outputs if name not in constants]
 
-    return min(plans, key=error)
+    @cached_property
+    def few(self) -> list[Arrays]:
+        return list(islice(one_by_one(self.smoothed, self._samples), TRIALS))
+
+    @cached_property
+    def _reference(self) -> list[Arrays]:
+        return list(activations(self.smoothed, self.outputs, self.few))
+
+    def noise(self, plan: Int8Plan) -> dict[str, float]:
+        """The error of each output, as a fraction of its power."""
+        encoded = _copy(self.smoothed)
+        _encode(encoded, with_needed_ranges(encoded, plan), plan.tensors, BOTH)
+        actual = list(activations(encoded, self.outputs, self.few))
+        return {
+            name: noise_to_signal([v[name] for v in actual], [v[name] for v in self._reference])
+            for name in self.outputs
+        }
+
+    def costs(self, layers: Sequence[NodeProto]) -> dict[str, float]:
+        """What each layer multiplies for a sample, as far as sizes are known."""
+        index = GraphIndex(self.smoothed)
+        sizes = index.sizes({name: np.shape(value) for name, value in self.few[0].items()}) if self.few else {}
+        costs: dict[str, float] = {}
+        for node in layers:
+            dims = index.constants[node.input[1]].dims
+            each = float(np.prod(dims)) / dims[out_axis(node, len(dims))]
+            name = layer_name(node.input[1])
+            costs[name] = costs.get(name, 0.0) + max(sizes.get(node.output[0], 0), 1) * each
+        return costs
 
 
 def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
