@@ -70,5 +70,6 @@ def _gains(result: dict[str, Any]) -> str:
         return ""
     return (
         "## SQNR above onnxruntime's static quantizer\n\n"
-        f"Over {len(gains)} outputs: {statistics.median(gains):+.1f} dB in the median, {min(gains):+.1f} dB at the least.\n"
+        f"Over {len(gains)} outputs: {statistics.median(gains):+.1f} dB in the median, {min(gains):+.1f} dB at the"
+        " least.\n"
     )

