@@ -23,7 +23,8 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 ROOMS = [
     "core", "core/untrusted",
     "core", "core/reading",
-    "zoo/catalog", "zoo", "zoo/graphs", "zoo/graphs/foreign", "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/graphs/foreign", "zoo/graphs/rewriting",
+    "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends",

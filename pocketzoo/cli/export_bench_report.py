@@ -276,8 +276,15 @@ def report(models: tuple[str, ...], data: str | None, out: Path, seed: int, skip
     With --data it includes the task's metrics and the answers furthest from right; of classes a confusion matrix.
     """
     from pocketzoo.reports.report import report
+    from pocketzoo.workflows.bench import bench
+    from pocketzoo.zoo.models.open_model import open_model
+    from pocketzoo.zoo.models.resolver import is_graph_only
 
-    echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, registry=resolver(), progress=Bars())}")
+    found_by, bars = resolver(), Bars()
+    for opened in (open_model(model, registry=found_by, progress=bars) for model in models):
+        if is_graph_only(opened) and not opened.manifest.measurements:  # a file that was no bundle to measure before
+            bench([opened.path], data=data, save=True, seed=seed, skip_bad=skip_bad, registry=found_by, progress=bars)
+    echo(f"wrote {report(models, out, data=data, seed=seed, skip_bad=skip_bad, registry=found_by, progress=bars)}")
 
 
 @click.command()

@@ -137,6 +137,10 @@ def eval_(model: str, data: str, target: str, seed: int, skip_bad: bool, as_json
             ],
             ["samples", f"{scores['samples']} of the {scores['split']} split of {scores['data']}"],
             ["graph", scores["graph"]],
+            *[
+                [f"SQNR of {name}", "equal" if sqnr is None else f"{sqnr:.1f} dB"]
+                for name, sqnr in scores.get("outputs", {}).items()
+            ],
             *([["skipped", str(scores["skipped"])]] if scores["skipped"] else []),
             *[["", name] for name in some(scores.get("skipped_samples", []))],
             *[

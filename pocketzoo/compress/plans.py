@@ -115,7 +115,7 @@ class Int8Plan:
 
     ``left``: layers that stay in float because no 8-bit form is known for them, with the reason. ``tensors`` are what
     calibration made of the weights: divisors of channels, integers, scales, corrected biases. They lie in a file
-    alongside the manifest, and ``sha256`` says which they are.
+    alongside the manifest, and ``sha256`` says which they are. Those of ``bodies`` have the place before their names.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=dict)
@@ -124,6 +124,7 @@ class Int8Plan:
     dynamic: tuple[str, ...] = ()  # layers whose activations are quantized dynamically, on targets that can
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
+    bodies: Mapping[str, Int8Plan] = field(default_factory=dict)  # of branches and bodies in nodes, by their places
     excluded: tuple[str, ...] = ()  # layers that are left in float for a budget; their ranges are still in ``ranges``
     sha256: str = ""  # of ``tensors``
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"separate": True})

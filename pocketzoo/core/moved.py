@@ -103,7 +103,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.pack": "deploy.device.pack",
     "deploy.play": "workflows.play",
     "deploy.plot": "reports.bench_plot",
-    "deploy.precision": "zoo.graphs.half_precision",
+    "deploy.precision": ("zoo.graphs.rewriting.half_precision", "zoo.graphs.rewriting.half_writer"),
     "deploy.predict": "workflows.predict",
     "deploy.profile": "measure.profile",
     "deploy.profile_layers": ("measure.node_layers", "zoo.graphs.operators"),
@@ -226,6 +226,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.weights": "zoo.hub.weights",
     "zoo.windows": "zoo.data.token_windows",
     "zoo.writer": ("zoo.artifacts.generate", "zoo.artifacts.end_score"),
+    "zoo.graphs.half_precision": ("zoo.graphs.rewriting.half_precision", "zoo.graphs.rewriting.half_writer"),
 }
 # (module of the last release, name) -> the new name, where it has another, whether the module moved or not.
 RENAMED = {

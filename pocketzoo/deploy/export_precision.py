@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import BundleError
 from pocketzoo.core.progress import Progress
 from pocketzoo.deploy.fp8_export import LEAST as LEAST_FP8
 from pocketzoo.deploy.fp8_export import convert_fp8
@@ -67,9 +68,9 @@ def in_precision(
         ratios.append(ratio)
     if (len(end.graphs) > 1 or end.artifact.states) and None not in ratios:
         after = replace(end.artifact, graphs={**end.artifact.graphs, **written})
-        ratio = _at_the_end(end, after, samples[:COMPARED])
-        progress.say(f"{precision}: together {told(ratio)}")
-        check_ratio(ratio, LEAST_FP8 if precision == "fp8" else LEAST, precision)
+        together = _at_the_end(end, after, samples[:COMPARED])
+        progress.say(f"{precision}: together {told(together)}")
+        check_ratio(together, LEAST_FP8 if precision == "fp8" else LEAST, precision)
     return written
 
 
@@ -79,8 +80,20 @@ def _read(end: End, name: str, samples: Iterable[Arrays]) -> list[Arrays]:
     return list(islice(end.calls(name, given, partial(OnnxRunner, threads=1)), MOST))
 
 
-def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float:
-    """The ratio of signal to error between two artifacts in dB, of the worst output: what a state adds up, counts."""
+def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float | None:
+    """The ratio of signal to error between two artifacts in dB, of the worst output: what a state adds up, counts.
+
+    None where onnxruntime lacks kernels for the second.
+    """
+    try:
+        return _ratio_at_the_end(end, after, samples)
+    except BundleError as error:
+        if "NOT_IMPLEMENTED" in error.message:
+            return None
+        raise
+
+
+def _ratio_at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float:
     start = partial(OnnxRunner, threads=1, optimization="none")  # see ``compare`` of half_precision_export
     ours, theirs = list[Arrays](), list[Arrays]()
     with end.open(start) as before, replace(end, artifact=after).open(start) as runner:

@@ -22,8 +22,8 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.half_precision import check_precision
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.rewriting.half_precision import check_precision
 from pocketzoo.zoo.models.resolver import Resolver
 
 # dB. Each layer loses 29 to 30 at three bits of mantissa on either side, and layers add up: EfficientNet-Lite0, with 31

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper
 
-from pocketzoo.compress.quantization.calibration import activations_in_parts
+from pocketzoo.compress.quantization.calibration import activations, one_by_one, parts
 from pocketzoo.core.arrays import Arrays, batch_size, rows
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.value_ranges import seen_values
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.half_precision import HalfPlan, modern, plan_half, to_half
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.rewriting.half_precision import QDQ, HalfPlan, check_precision, modern, plan_half
+from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
 from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
 
-SAMPLES = 64  # that show the range of values
+SAMPLES = 64  # that show the range of values, at most,
+VALUES = 1 << 23  # and as many as have so many numbers
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
+WANTED = {"fp16": 40.0, "bf16": 25.0}  # dB of each output, for which nodes stay in 32 bits
+ROUNDS, GAIN = 6, 0.3  # of looking for those; dB that they have to bring
+FEWEST, FRACTION = 16, 0.03  # nodes at a time, or of all
+# dB: of errors that matter, above that of the outputs; that a node makes of less; of what is as it was.
+NEAR, DROP, EXACT = 30.0, 2.0, 75.0
+NAMED, LINES = 4, 8  # nodes of a reason that are named, and reasons
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 
 
@@ -59,11 +70,15 @@ def convert_half(
     """``write_half_precision`` on what the graph reads; and the ratio of signal to error in dB, where it is known."""
     model = modern(load_graph(graph), precision, target)
     plan, converted = half(model, target, precision, shown)
-    reasons = "; ".join(f"{reason} ({count})" for reason, count in Counter(plan.in_float32.values()).most_common(3))
-    float_note = f", {len(plan.in_float32)} stay in fp32: {reasons}" if plan.in_float32 else ""
-    ratio = compare(model, converted, shown)
-    progress.say(f"{precision}: {len(plan.nodes)} of {len(model.graph.node)} nodes ({told(ratio)}){float_note}")
+    ratios = _ratios(model, plan, converted, shown)
+    count = len(plan.nodes_of_floats)
+    every = count + len(plan.in_float32)
+    progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
+    for line in told_left(plan.in_float32):
+        progress.say(line)
+    ratio = None if ratios is None else min(ratios.values(), default=np.inf)
     check_ratio(ratio, LEAST, precision)
+    note(converted, plan, ratios)
     with replacing_file(out) as temporary:
         onnx.save(converted, temporary)
     return plan, ratio
@@ -74,11 +89,140 @@ def half(
 ) -> tuple[HalfPlan, onnx.ModelProto]:
     """Turn the floats of a graph into 16 bits, as far as they hold what samples show.
 
+    Where an output keeps less than ``WANTED`` dB, the nodes that lose most stay in 32 bits.
+
     Raises:
         ExportError: the target does not compute in ``precision``.
     """
-    plan = plan_half(model, target, precision, largest=_largest(model, shown))
+    check_precision(precision, target)
+    seen = seen_values(model, shown, precision)
+    plan = plan_half(model, target, precision, seen=seen)
+    if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
+        return plan, to_half(model, plan)
+    best = _worst(model, plan, shown)
+    float32, tried = dict[str, str](), set[str]()
+    for _ in range(ROUNDS):
+        if best is None or best >= WANTED[precision]:
+            break
+        source, region = _lossy(model, losses(model, plan, shown[:1]), best, tried)
+        if not source:
+            break
+        tried.add(source)
+        candidate = plan_half(model, target, precision, seen=seen, float32=float32 | region)
+        ratio = _worst(model, candidate, shown)
+        if ratio is not None and ratio > best + GAIN:
+            plan, best = candidate, ratio
+            float32 |= region
     return plan, to_half(model, plan)
+
+
+def _ratios(
+    model: onnx.ModelProto, plan: HalfPlan, converted: onnx.ModelProto, shown: list[Arrays]
+) -> dict[str, float] | None:
+    """The less of what the graph and its simulation lose, by output; of a graph with 8 bits, which run as they are."""
+    ratios = compare_outputs(model, converted, shown)
+    if any(node.op_type in QDQ for node in model.graph.node):
+        return ratios
+    others = compare_outputs(model, simulated(model, plan), shown)
+    if ratios is None or others is None:
+        return ratios or others
+    return {name: min(ratio, others[name]) for name, ratio in ratios.items()}
+
+
+def _worst(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> float | None:
+    ratios = compare_outputs(model, simulated(model, plan), shown)
+    return None if ratios is None else min(ratios.values(), default=np.inf)
+
+
+def losses(model: onnx.ModelProto, plan: HalfPlan, samples: list[Arrays]) -> dict[str, float]:
+    """The ratio of signal to error in dB of each tensor that is made in half precision, outside of branches."""
+    index, rounded = GraphIndex(model), simulated(model, plan)
+    names = [name for name in plan.nodes_of_floats if name in index.producers]
+    feed = next(iter(one_by_one(model, samples)), None)
+    ratios: dict[str, float] = {}
+    if feed is None:
+        return ratios
+    for part in parts(model, names, feed) if names else ():
+        before = next(activations(model, part, [feed], as_written=True))
+        after = next(activations(rounded, part, [feed], as_written=True))
+        for name in part:
+            ratios[name] = decibels(1.0, noise_to_signal([after[name]], [before[name]]))
+    return ratios
+
+
+def _lossy(
+    model: onnx.ModelProto, loss: Mapping[str, float], reached: float, tried: Collection[str]
+) -> tuple[str, dict[str, str]]:
+    """The node that makes most of the error that it reads, such as a logarithm, but those of ``tried``; "" for none.
+
+    And what to keep in 32 bits for it, with the reason: it, and what it reads that from, up to the layers before.
+    """
+    index = GraphIndex(model)
+    drops: dict[str, float] = {}
+    for name, ratio in loss.items():
+        if ratio < reached + NEAR and name not in tried:
+            drops[name] = min((loss[each] for each in _read(index, name, loss)), default=EXACT) - ratio
+    source = max(drops, key=lambda each: drops[each], default="")
+    if not source or drops[source] < DROP:
+        return "", {}
+    room = max(FEWEST, round(FRACTION * len(loss)))
+    reasons = {source: f"it makes the error {drops[source]:.0f} dB larger"}
+    waiting = _read(index, source, loss)
+    for name in waiting:
+        if len(reasons) >= room:
+            break
+        if name not in reasons and not index.is_layer(index.producers[name]):
+            reasons[name] = f"{source} reads it, which makes the error larger"
+            waiting += _read(index, name, loss)
+    return source, reasons
+
+
+def _read(index: GraphIndex, name: str, known: Mapping[str, float]) -> list[str]:
+    """The nearest tensors of ``known`` that one is made of: what is in 32 bits between them is passed by."""
+    waiting = [*index.producers[name].input]
+    found: dict[str, None] = {}
+    seen = set(waiting)
+    while waiting:
+        each = waiting.pop()
+        if each in known:
+            found.setdefault(each)
+        elif (producer := index.producers.get(each)) is not None:
+            waiting += [other for other in producer.input if other not in seen]
+            seen.update(producer.input)
+    return list(found)
+
+
+def note(model: onnx.ModelProto, plan: HalfPlan, ratios: Mapping[str, float] | None) -> None:
+    """Write into a graph what of it stays in 32 bits and why, and the SQNR of its outputs."""
+    facts = {
+        "in_float32": dict(plan.in_float32),
+        "sqnr": {name: None if np.isinf(ratio) else round(ratio, 2) for name, ratio in (ratios or {}).items()},
+    }
+    helper.set_model_props(model, {p.key: p.value for p in model.metadata_props} | {
+        f"pocketzoo.{plan.precision}": json.dumps(facts)
+    })  # fmt: skip
+
+
+def told_left(in_float32: Mapping[str, str]) -> list[str]:
+    """What stays in 32 bits in lines, one for each reason, the most frequent first."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in in_float32.items():
+        by_reason.setdefault(reason, []).append(name)
+    lines = []
+    for reason, names in sorted(by_reason.items(), key=lambda each: -len(each[1])):
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"  in fp32: {', '.join(names[:NAMED])}{more}: {reason}")
+    if len(lines) > LINES:
+        rest = sum(map(len, sorted(by_reason.values(), key=len, reverse=True)[LINES:]))
+        lines[LINES:] = [f"  in fp32: {rest} more; all are in the graph's metadata"]
+    return lines
+
+
+def told_each(ratios: Mapping[str, float] | None) -> str:
+    """The ratios of ``compare_outputs`` in words."""
+    if ratios is None or len(ratios) < 2:
+        return told(None if ratios is None else min(ratios.values(), default=np.inf))
+    return ", ".join(f"{name} {ratio:.0f}" for name, ratio in ratios.items()) + " dB from fp32"
 
 
 def told(ratio: float | None) -> str:
@@ -100,30 +244,27 @@ def check_ratio(ratio: float | None, least: float, precision: str) -> None:
 def few(samples: Batches) -> list[Arrays]:
     """The first inputs of some batches."""
     batches: list[Arrays] = []
-    axes, count = samples.axes, 0
+    axes, count, most = samples.axes, 0, SAMPLES
     for x, _ in samples:
-        batches.append(rows(x, slice(SAMPLES - count), axes))
+        values = sum(array.size for array in x.values()) // max(1, batch_size(x, axes))
+        most = min(most, max(1, VALUES // max(1, values)))
+        batches.append(rows(x, slice(most - count), axes))
         count += batch_size(batches[-1], axes)
-        if count >= SAMPLES:
+        if count >= most:
             break
     return batches
 
 
-def _largest(model: onnx.ModelProto, samples: list[Arrays]) -> dict[str, float]:
-    """The largest finite magnitude each float tensor reaches."""
-    index = GraphIndex(model)
-    floats = [name for name in index.producers if index.types.get(name) == onnx.TensorProto.FLOAT]
-    largest: dict[str, float] = {}
-    # Not rewritten: onnxruntime's rewriting knows no Q/DQ nodes in float8.
-    for values in activations_in_parts(model, floats, samples, as_written=True):
-        for name, value in values.items():
-            finite = np.isfinite(value)
-            largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max(initial=0.0, where=finite)))
-    return largest
-
-
 def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]) -> float | None:
-    """The ratio of signal to error between the two in dB, of the worst output; None where onnxruntime lacks kernels.
+    """The least of ``compare_outputs``; None where onnxruntime lacks kernels."""
+    ratios = compare_outputs(model, converted, samples)
+    return None if ratios is None else min(ratios.values(), default=np.inf)
+
+
+def compare_outputs(
+    model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]
+) -> dict[str, float] | None:
+    """The ratio of signal to error between the two in dB, by output; None where onnxruntime lacks kernels.
 
     Of outputs that are whole numbers or truth values every value counts 1, and 1 more that differs.
     """
@@ -142,8 +283,9 @@ def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Ar
             ) from error
         outs.append([session.run(None, dict(x)) for x in islice(samples, 8)])
     # Each output over all samples; the ratio is that of sums of squares.
-    noise = [
-        noise_to_signal(ours, theirs)
-        for ours, theirs in zip(zip(*outs[1], strict=True), zip(*outs[0], strict=True), strict=True)
-    ]
-    return min((decibels(1.0, each) for each in noise), default=np.inf)
+    names = [output.name for output in model.graph.output]
+    ours, theirs = zip(*outs[1], strict=True), zip(*outs[0], strict=True)
+    return {
+        name: decibels(1.0, noise_to_signal(own, reference))
+        for name, own, reference in zip(names, ours, theirs, strict=True)
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.target_kinds import labels_of, naming_hint
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
+from pocketzoo.zoo.tasks.agreement import Comparison
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
 
@@ -39,6 +41,9 @@ def evaluate(
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Evaluate a model on the test split, by the metrics of its task; "intervals" has those of 95% confidence.
+
+    Of a graph that is encoded for a target, "outputs" has the SQNR of each output against the float graph's, in dB,
+    None where it is equal; "differing" the fraction of the values that differ, of outputs that are no floats.
 
     A language model gets its perplexity, on windows as long as those it was trained on, else of ``WINDOW`` tokens.
 
@@ -85,11 +90,18 @@ def evaluate(
     if task.spec.examples is None and (cut := too_long([batches.split], processor)):
         progress.say(f"{cut} texts are longer than the model accepts and are truncated")
     samples = 0
-    with open_artifact(artifact_of(bundle, target), OnnxRunner) as runner:
+    artifact, whole = artifact_of(bundle, target), artifact_of(bundle)
+    nearness = None if artifact == whole else Comparison(None, batches.axes)
+    with ExitStack() as stack:
+        runner = stack.enter_context(open_artifact(artifact, OnnxRunner))
+        reference = None if nearness is None else stack.enter_context(open_artifact(whole, OnnxRunner))
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
-            metric.update(task.answers(runner.infer(x), x), y)
+            outputs = runner.infer(x)
+            metric.update(task.answers(outputs, x), y)
             samples += len(y)
+            if nearness is not None and reference is not None:
+                nearness.add(outputs, reference.infer(x), x)
     if not samples:
         raise DataError(f"the test split of {dataset.name} is empty", "give each class at least five samples")
     left = Skipped({*dataset.skipped, *(skipped.names if skipped is not None else ())})
@@ -107,6 +119,7 @@ def evaluate(
         **({"unit": task.metric.unit} if task.metric.unit not in ("", "number") else {}),
         **{name.replace("_", " "): each.value for name, each in results.items()},
         **metric.details(),
+        **({} if nearness is None else {"outputs": nearness.sqnr, "differing": nearness.differing}),
         "intervals": {
             name.replace("_", " "): [each.low, each.high] for name, each in results.items() if each.low is not None
         },

@@ -30,13 +30,26 @@ def describe_low_rank(plan: LowRankPlan) -> Iterator[LayerDecision]:
 
 
 def describe_int8(plan: Int8Plan) -> Iterator[LayerDecision]:
-    """Which layers are in int8, and which of them with dynamic quantization where the target has it."""
+    """Which layers are in int8, and which of them with dynamic quantization where the target has it.
+
+    Of layers of one name, in several branches, it is said what becomes int8.
+    """
+    said: dict[str, LayerDecision] = {}
+    for decision in _describe_int8(plan):
+        if decision.layer not in said or (decision.precision and not said[decision.layer].precision):
+            said[decision.layer] = decision
+    yield from said.values()
+
+
+def _describe_int8(plan: Int8Plan) -> Iterator[LayerDecision]:
     dynamic = set(plan.dynamic)
     for name in plan.layers:
         what = "int8, dynamic where the target can" if name in dynamic else "int8"
         yield LayerDecision(layer=name, what=what, precision="int8")
     for name in plan.excluded:
         yield LayerDecision(layer=name, what="stays in float", why="the budget excludes it")
+    for body in plan.bodies.values():
+        yield from _describe_int8(body)
     yield from _unchanged({}, plan.left)
 
 

@@ -51,6 +51,8 @@ def predict(
 ) -> list[Prediction]:
     """Predict what a bundle or registered model answers to samples: classes, values, by its task.
 
+    Of a model without a task it is what ``Runtime.output_rows`` says of its outputs.
+
     ``files`` hold one sample each, such as images, or several: rows of a table (.csv, .tsv, .jsonl, .parquet), with or
     without labels, whose columns are read by their names; rows of the arrays of an .npz; .json. For a model that reads
     text they are text files or the texts themselves. ``rows`` are samples as the model's processor reads them, such as
@@ -60,7 +62,7 @@ def predict(
     Raises:
         UnknownNameError: no such model or target.
         BundleError: the bundle is damaged: a file has not the digest that its manifest gives.
-        DataError: a file is missing or is not what the model reads, or nobody said what the model's outputs mean.
+        DataError: a file is missing or is not what the model reads, or its outputs are not what its decoder reads.
         MissingPluginError: no plugin here declares the model's task.
         MissingDependencyError: onnxruntime, or the provider, is not installed.
     """
@@ -99,12 +101,17 @@ def _predict(runtime: Runtime, batch: Sequence[GivenSample], top: int, progress:
             than = f"{processor.lengths[1]} tokens" if processor.lengths else "the model reads"
             progress.say(f"{given.called[:60]!r} has more than {than} and is truncated")
     try:
-        rows = runtime.answer_rows(samples, top=top)
+        rows = runtime.answer_rows(samples, top=top) if _has_task(runtime) else runtime.output_rows(samples)
     except DataError as error:
         message = f"{batch[0].called}: {error.message}" if batch[0].place else error.message
         hint = f"give {NAMED} files" if error.hint == UNREADABLE else error.hint  # there is nothing to skip it in
         raise DataError(message, hint) from error
     return [_prediction(given, row) for given, row in zip(batch, rows, strict=True)]
+
+
+def _has_task(runtime: Runtime) -> bool:
+    """Whether somebody said what the outputs mean; where nobody did, they are shown as they are."""
+    return bool(runtime.bundle.manifest.task or runtime.bundle.manifest.former_returns)
 
 
 def _prediction(given: GivenSample, row: Mapping[str, Any]) -> Prediction:

@@ -45,7 +45,7 @@ TABLE: dict[str, tuple[str, str, str, str]] = {
     "bench {b} --seconds 0 --batch 1 --no-memory --runtime torch": (NO_MODULE, NO_MODULE, NO_MODULE, OK),
     "profile {b} --seconds 0 --no-torch": (OK, OK, OK, OK),
     "profile small --seconds 0 --no-torch --target tensorrt-rtx": (OK, OK, OK, OK),
-    "predict {b} {file}": (NO_TASK, NO_TASK, NO_TASK, "writes text"),
+    "predict {b} {file}": (OK, OK, OK, "writes text"),
     "report {b} small -o report.html": (OK, OK, OK, OK),
     "generate {b} abc --max-new-tokens 2": (NO_MODULE, NO_TEXT, NO_TEXT, OK),
     "play {b}": (NO_TASK, NO_TASK, NO_TASK, "text"),

@@ -203,3 +203,35 @@ def test_whole_numbers_are_measured_by_what_differs(two_headed, images, tmp_path
     row = bundle.manifest.measurements[-1]
     assert row.differing == {"where": pytest.approx(counted)}
     assert row.outputs["where"] == pytest.approx(-10 * np.log10(counted))
+
+
+@pytest.mark.usefixtures("untimed")
+def test_an_output_that_is_not_finite_in_int8_is_rejected_and_mended(two_headed, images, tmp_path, refused):
+    """A layer's values near zero are zero in int8, and nothing is what is left of one over them."""
+    model = onnx.load(two_headed)
+    model.graph.node[-1].output[0] = "near"
+    model.graph.node[-1].input.append("shift")
+    model.graph.initializer.append(numpy_helper.from_array(np.full(2, 1e-3, np.float32), "shift"))
+    model.graph.node.append(helper.make_node("Reciprocal", ["near"], ["mask"]))
+    path = tmp_path / "over.onnx"
+    onnx.save(model, path)
+    given = {"data": images, "steps": [Int8Config()], "samples": 32, "keep_slower": True}
+    with refused(RejectedError, "the output 'mask' of ") as caught:
+        compress(path, tmp_path / "out", **given)
+    assert "is not finite" in caught.value.message
+    assert "to blame: project" in caught.value.message
+    bundle = compress(path, tmp_path / "out", min_sqnr=10.0, **given)
+    assert "project" in bundle.manifest.steps[-1].report.float_layers
+    sqnr = bundle.manifest.steps[-1].report.outputs["mask"]
+    assert sqnr is None or sqnr >= 10.0
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])
+def test_a_step_that_does_nothing_is_said_to_for_any_outputs_and_target(two_headed, images, tmp_path, refused, target):
+    config = Int8Config(skip=("stem", "classes", "project"))
+    with refused(RejectedError, "int8: it changed nothing: stem is left unchanged, as the recipe skips it"):
+        compress(two_headed, tmp_path / "out", data=images, steps=[config], samples=16, targets=(target,))
+    larger = {"data": images, "steps": [Int8Config()], "samples": 16, "accept": True, "targets": (target,)}
+    with refused(RejectedError, "int8: larger:", hint="--keep-slower"):
+        compress(two_headed, tmp_path / "out", **larger)

@@ -14,6 +14,7 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.processors.open_processor import processor_of
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +102,16 @@ def test_the_graph_of_the_target_is_the_one_that_is_scored(target, compressed, d
     assert found["graph"] == f"model.int8.{target}.onnx"
     row = next(r for r in compressed.manifest.measurements if r.target == target)
     assert found["accuracy"] == pytest.approx(row.accuracy)
+    batches = Batches(digits.split("test"), processor_of(compressed))
+    with OnnxRunner(compressed.graph("")) as whole, OnnxRunner(compressed.graph(target)) as small:
+        a, b = (np.concatenate([each.infer(x)["logits"] for x, _ in batches]) for each in (whole, small))
+    assert found["outputs"] == {"logits": pytest.approx(10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()), abs=1e-3)}
 
 
 def test_a_target_without_a_graph_of_its_own_runs_the_float_one(compressed, digits):
-    assert evaluate(compressed.path, data=digits, target="tensorrt")["graph"] == "model.onnx"
+    found = evaluate(compressed.path, data=digits, target="tensorrt")
+    assert found["graph"] == "model.onnx"
+    assert "outputs" not in found
 
 
 @pytest.mark.parametrize(("typo", "near"), [("tensorrt-rxt", "tensorrt-rtx"), ("cup", "cpu")])

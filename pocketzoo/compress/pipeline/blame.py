@@ -10,7 +10,7 @@ from typing import Any
 
 from pocketzoo.compress.pipeline.acceptance import FLOOR_DB, Rejected, below_floor
 from pocketzoo.compress.pipeline.attempt import Attempt
-from pocketzoo.compress.pipeline.graph_scores import Judge, Score
+from pocketzoo.compress.pipeline.graph_scores import Judge, NotFiniteError, Score
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.layers_in_float import with_float_layers
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraphs
@@ -45,14 +45,17 @@ def blamed(
     few = Judge(judge.reference, samples, task=judge.task, held=judge.held)
 
     def below(by: Judge, artifact: Artifact) -> bool:
-        return bool(below_floor(*map(by.score, (by.reference, before, artifact))))
+        try:
+            return bool(below_floor(*map(by.score, (by.reference, before, artifact))))
+        except NotFiniteError:
+            return True
 
     for by in (few, judge):  # a choice that few samples speak for is held to the floor on all of them
         within = with_float_layers(attempt, compressor, planned, partial(_kept, below, by), job, target, folder)
         if within is None or not within.float_layers:
             return no
-        score, fails = _whole(within, compressor, before, target, folder, judge, partial(below, judge))
-        if not fails:
+        score = _whole(within, compressor, before, target, folder, judge, partial(below, judge))
+        if score is not None:
             break
     else:
         return no
@@ -75,14 +78,14 @@ def _whole(
     folder: Path,
     judge: Judge,
     below: Callable[[Artifact], bool],
-) -> tuple[Score, bool]:
-    """The score of the graphs that a choice of layers makes, on all samples, and whether it is below the floor."""
+) -> Score | None:
+    """The score of the graphs that a choice of layers makes, on all samples; None where they are below the floor."""
     paths = {name: folder / f"{name}.candidate.onnx" for name in within.graphs}
     try:
         for name, graph in within.graphs.items():
             write(compressor, graph.model, graph.plan, target, paths[name])
         artifact = replace(before, graphs={**before.graphs, **paths})
-        return judge.score(artifact), below(artifact)
+        return None if below(artifact) else judge.score(artifact)
     finally:
         for path in paths.values():
             path.unlink(missing_ok=True)

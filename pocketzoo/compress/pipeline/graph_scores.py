@@ -53,6 +53,10 @@ class Score:
         return min(held, key=lambda name: math.inf if (sqnr := self.outputs[name]) is None else sqnr, default="")
 
 
+class NotFiniteError(BundleError):
+    """An output has values that are infinite or no numbers, where the reference's are not."""
+
+
 class Judge:
     """Scores graphs against a reference on the same samples; ``task`` is the model's, None where it has none.
 
@@ -78,7 +82,7 @@ class Judge:
         """Scores of a graph.
 
         Raises:
-            BundleError: its outputs are not finite.
+            NotFiniteError: its outputs are not finite.
         """
         digest = " ".join(map(sha256, main_files(graph)))
         if digest not in self._known:
@@ -97,7 +101,7 @@ class Judge:
                 reference_outputs = self._kept[i] if self._kept is not None else reference.infer(x)
                 outputs = reference_outputs if own else runner.infer(x)
                 if lacking := not_finite(outputs, reference_outputs):
-                    raise BundleError(
+                    raise NotFiniteError(
                         f"the output {lacking!r} of {main_files(graph)[0]} is not finite", "rebuild the model"
                     )
                 comparison.add(outputs, reference_outputs, x, y)

@@ -17,6 +17,7 @@ from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
 from pocketzoo.compress.pipeline.blame import blamed
 from pocketzoo.compress.pipeline.budgets import beyond_budget
 from pocketzoo.compress.pipeline.further_ends import take_further_ends
+from pocketzoo.compress.pipeline.graph_scores import NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.layers_in_float import calls_of, own_judge_of, within_budget
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraphs, apply_to_graph, check_names, plan_graph
@@ -177,7 +178,10 @@ def _judge(
     attempt: Attempt, compressor: GraphCompressor[Any, Any], planned: PlannedGraphs, applied: AppliedGraphs, job: Job
 ) -> StepReport:
     own, artifact = planned.judge, applied.artifact
-    report = measure_step(attempt.bundle, artifact, job, applied.target)
+    try:
+        report = measure_step(attempt.bundle, artifact, job, applied.target)
+    except NotFiniteError as error:
+        raise Rejected(error.message, StepReport(seconds=attempt.seconds), "floor") from error
     if own is not None:
         report = replace(report, sqnr_against_float=own.score(artifact).sqnr)
     if applied.unchanged:

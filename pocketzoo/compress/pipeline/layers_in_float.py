@@ -13,7 +13,7 @@ import onnx
 from pocketzoo.compress.pipeline.acceptance import Rejected
 from pocketzoo.compress.pipeline.attempt import Attempt
 from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
-from pocketzoo.compress.pipeline.graph_scores import Judge
+from pocketzoo.compress.pipeline.graph_scores import Judge, NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraphs
 from pocketzoo.compress.quantization.mixed_precision import excludable, search
@@ -131,7 +131,10 @@ def _enough(
     """What decides whether graphs are good enough."""
 
     def enough(artifact: Artifact) -> bool:
-        within = not beyond_budget(own, compressor, config, artifact)
-        return within and (allowed is None or job.judge.drop(artifact) <= allowed)
+        try:
+            within = not beyond_budget(own, compressor, config, artifact)
+            return within and (allowed is None or job.judge.drop(artifact) <= allowed)
+        except NotFiniteError:
+            return False
 
     return enough

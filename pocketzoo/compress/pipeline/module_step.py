@@ -10,6 +10,7 @@ from pocketzoo.compress.pipeline.acceptance import Rejected, check_cost, check_r
 from pocketzoo.compress.pipeline.attempt import Attempt, carry_tensors
 from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
 from pocketzoo.compress.pipeline.checkpoints import DISTILLATION
+from pocketzoo.compress.pipeline.graph_scores import NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.step_report import measure_step
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
@@ -111,8 +112,12 @@ def judge_module(attempt: Attempt, applied: AppliedModule, job: Job) -> StepRepo
         Rejected: what was measured speaks against it.
     """
     bundle, before, after = attempt.bundle, attempt.bundle.manifest, applied.manifest
+    try:
+        measured = measure_step(bundle, applied.graph, job, job.target, after)
+    except NotFiniteError as error:
+        raise Rejected(error.message, StepReport(seconds=applied.seconds), "floor") from error
     report = replace(
-        measure_step(bundle, applied.graph, job, job.target, after),
+        measured,
         seconds=applied.seconds,
         parameters=Change(before=before.parameters, after=after.parameters),
         macs=Change(before=macs_of(bundle), after=after.macs),

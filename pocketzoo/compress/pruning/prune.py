@@ -22,6 +22,7 @@ from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_r
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.refit import refit
 from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
+from pocketzoo.compress.pruning.size_check import relied_on
 from pocketzoo.compress.statistics.calibration_batches import Inputs, first_batch, size_of
 from pocketzoo.compress.statistics.eligible_layers import (
     KINDS,
@@ -65,8 +66,16 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], targe
     channels = find_channels(model, x)
     left = left_alone(model, x)
     groups = _removable(model, channels, config, left)
-    left = {name: why for name, why in left.items() if not matches(name, config.skip)}
     uses = _uses(model, x, channels)
+
+    def smaller(gone: set[int]) -> nn.Module:
+        return apply(model, _planned(model, channels, groups, uses, gone, config))
+
+    for group in relied_on(model, channels, groups, smaller, x):
+        groups = [each for each in groups if each is not group]
+        makers = [name.rpartition(".")[0] for name in group.layers]
+        left |= dict.fromkeys(makers, "the code around it relies on how many channels it has")
+    left = {name: why for name, why in left.items() if not matches(name, config.skip)}
     multiple = config.multiple or target.channel_multiple
     orders = _orders(model, channels, groups, samples)
 

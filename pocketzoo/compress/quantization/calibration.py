@@ -157,7 +157,8 @@ def activations(
     Raises:
         DataError: one of them is not finite.
     """
-    yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=not as_written)
+    finite = finite and not as_written
+    yield from _values(model, tensors, one_by_one(model, samples), as_written=as_written, finite=finite)
 
 
 def activations_in_parts(
@@ -171,6 +172,11 @@ def activations_in_parts(
     for part in parts(model, tensors, first_feed):
         yield from _values(model, part, feeds, as_written=as_written, finite=not as_written)
         feeds = one_by_one(model, samples)
+
+
+def values_of(model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterable[Arrays]) -> Iterator[dict[str, Array]]:
+    """The named tensors, of any type and value, for what a graph reads at each call."""
+    return _values(model, tensors, feeds, finite=False)
 
 
 def _values(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
@@ -23,6 +23,7 @@ from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import observe
 from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers
 from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare, with_needed_ranges
+from pocketzoo.compress.quantization.int8_bodies import inner_layers
 from pocketzoo.compress.quantization.qdq import QdqWriter
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.catalog.specs import Fp8Encoding
@@ -62,6 +63,8 @@ def apply(
     encoded = smooth.apply(plain_operands(model, plan.layers), divisors(plan))
     index = GraphIndex(encoded)
     chosen = choose(index, plan, encoding)
+    inside = dict.fromkeys(inner_layers(plan), "it is inside a node, whose body stays in floats")
+    chosen = replace(chosen, left={**chosen.left, **inside})
     layers = [node for node in index.nodes if _is_layer(node, index, chosen.layers)]
     tensors = prepare(index, layers, {}, _moments(index, layers, samples), E4M3)
     tensors |= {name: one[0] for name, one in tensors.items() if name.endswith(".scale")}

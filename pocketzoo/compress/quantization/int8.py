@@ -11,8 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from itertools import islice
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.calibration import activations, activations_in_parts, observe, one_by_one
+from pocketzoo.compress.quantization.calibration import activations_in_parts, observe
 from pocketzoo.compress.quantization.elementwise import (
     BOUNDED,
     cut_below,
@@ -35,7 +34,9 @@ from pocketzoo.compress.quantization.elementwise import (
     with_equal_ends,
 )
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
+from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
 from pocketzoo.compress.quantization.sensitive_layers import sensitive_layers
 from pocketzoo.core.arrays import Array, Arrays
@@ -45,8 +46,7 @@ from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
-from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of, out_axis
-from pocketzoo.zoo.tasks.agreement import noise_to_signal
+from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
 
 # What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
 BOTH = Int8Encoding(
@@ -57,7 +57,6 @@ BOTH = Int8Encoding(
     dynamic=True,
     operators=tuple(sorted(ARITHMETIC | PASSING)),
 )
-TRIALS = 6  # samples that plans are compared on
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
@@ -66,13 +65,21 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
     """Choose the layers that become int8, the range of every activation they touch, and the integers of their weights.
 
     Without ``refine`` weights are rounded to nearest and biases stay: as fast a graph, in a fraction of the time.
+    Branches of If and bodies of Loop and Scan are planned each as a graph by itself, on what it reads when it runs.
 
     Raises:
         UnknownNameError: ``config.skip`` names no layer.
         DataError: there are no samples, or an activation is not finite.
     """
+    whole = _plan_graph(model, config, samples, refine=refine)
+    bodies, left = plan_bodies(model, config, samples, partial(plan, refine=refine))
+    return with_bodies(replace(whole, left={**whole.left, **left}), bodies, digest)
+
+
+def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, refine: bool) -> Int8Plan:
+    """``plan``, without what is inside nodes."""
     index = GraphIndex(model)
-    left = left_alone(index)
+    left = left_alone(index, inside=False)
     table_names = embeddings.tables(index) if config.embeddings else []
     layers = quantizable(index, config.skip, table_names)
     open_ = {layer_name(node.input[1]) for node in layers}
@@ -117,7 +124,7 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
         sha256=digest(tensors),
         tensors=tensors,
     )
-    trial = Trial(model, samples)
+    trial = Trial(model, samples, _encoded_for_both)
     suited = dynamic.suits(index, [node.input[1] for node in layers])
     chosen = static
     if suited and config.activations != "static":
@@ -134,6 +141,12 @@ def _without(model: ModelProto, plan: Int8Plan, reasons: Mapping[str, str]) -> I
     """The plan with layers left in float for these reasons, and without the ranges that only they need."""
     fewer = with_needed_ranges(model, exclude(plan, reasons))
     return replace(fewer, excluded=plan.excluded, left={**plan.left, **reasons})
+
+
+def _encoded_for_both(smoothed: ModelProto, plan: Int8Plan) -> ModelProto:
+    encoded = _copy(smoothed)
+    _encode(encoded, with_needed_ranges(encoded, plan), plan.tensors, BOTH)
+    return encoded
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -156,46 +169,6 @@ def _divisors(
     return smooth.plan(model, weights, seen.channels())
 
 
-class Trial:
-    """What plans for a graph that is smoothed already make of its first samples, encoded for onnxruntime."""
-
-    def __init__(self, smoothed: ModelProto, samples: Iterable[Arrays]) -> None:
-        self.smoothed, self._samples = smoothed, samples
-        outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-        constants = {t.name for t in smoothed.graph.initializer}
-        self.outputs = [name for name in outputs if name not in constants]
-
-    @cached_property
-    def few(self) -> list[Arrays]:
-        return list(islice(one_by_one(self.smoothed, self._samples), TRIALS))
-
-    @cached_property
-    def _reference(self) -> list[Arrays]:
-        return list(activations(self.smoothed, self.outputs, self.few))
-
-    def noise(self, plan: Int8Plan) -> dict[str, float]:
-        """The error of each output, as a fraction of its power."""
-        encoded = _copy(self.smoothed)
-        _encode(encoded, with_needed_ranges(encoded, plan), plan.tensors, BOTH)
-        actual = list(activations(encoded, self.outputs, self.few))
-        return {
-            name: noise_to_signal([v[name] for v in actual], [v[name] for v in self._reference])
-            for name in self.outputs
-        }
-
-    def costs(self, layers: Sequence[NodeProto]) -> dict[str, float]:
-        """What each layer multiplies for a sample, as far as sizes are known."""
-        index = GraphIndex(self.smoothed)
-        sizes = index.sizes({name: np.shape(value) for name, value in self.few[0].items()}) if self.few else {}
-        costs: dict[str, float] = {}
-        for node in layers:
-            dims = index.constants[node.input[1]].dims
-            each = float(np.prod(dims)) / dims[out_axis(node, len(dims))]
-            name = layer_name(node.input[1])
-            costs[name] = costs.get(name, 0.0) + max(sizes.get(node.output[0], 0), 1) * each
-        return costs
-
-
 def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
     """``plan`` with these layers left in float."""
     gone = tuple(layer for layer in plan.layers if layer in layers)
@@ -204,6 +177,7 @@ def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
         layers=tuple(layer for layer in plan.layers if layer not in layers),
         dynamic=tuple(layer for layer in plan.dynamic if layer not in layers),
         excluded=(*plan.excluded, *gone),
+        bodies={place: exclude(body, layers) for place, body in plan.bodies.items()},
     )
 
 
@@ -222,7 +196,16 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    plan = with_needed_ranges(model, plan)
+    quantized = _write(model, plan, target)
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+def _write(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
+    """``apply``, for a body as well, of whose inputs nobody knows the shapes."""
+    _check_tensors(plan)
+    model = apply_bodies(model, plan, partial(_write, target=target))
+    plan = with_needed_ranges(model, without_bodies(plan))
     model = whole_gates(plain_operands(model, plan.layers))
     quantized = smooth.apply(model, divisors(plan))
     tensors = plan.tensors
@@ -234,8 +217,12 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     _encode(quantized, plan, tensors, target.int8)
     if target.int8.splits_norm:
         _split_norms(quantized)
-    onnx.checker.check_model(quantized)
     return quantized
+
+
+def _check_tensors(plan: Int8Plan) -> None:
+    if plan.sha256 and plan.sha256 != digest(plan.tensors):
+        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
 
 
 def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
@@ -244,9 +231,9 @@ def divisors(plan: Int8Plan) -> dict[str, npt.NDArray[np.float32]]:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    if plan.sha256 and plan.sha256 != digest(plan.tensors):
-        raise BundleError("the tensors do not match the int8 plan", "compress the model again")
-    return {name.removesuffix(DIVISOR): plan.tensors[name] for name in plan.tensors if name.endswith(DIVISOR)}
+    _check_tensors(plan)
+    own = without_bodies(plan).tensors
+    return {name.removesuffix(DIVISOR): own[name] for name in own if name.endswith(DIVISOR)}
 
 
 def _split_norms(model: ModelProto) -> None:

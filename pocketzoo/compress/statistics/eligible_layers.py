@@ -24,7 +24,10 @@ from pocketzoo.compress.statistics.calibration_batches import Inputs
 
 Layer = nn.Conv2d | nn.Linear
 KINDS = (nn.Conv2d, nn.Linear)  # that every step has what it needs for: statistics of inputs, saliency, refitting
-OTHERS = (nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear)
+OTHERS = (
+    nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.RNNBase,
+    nn.RNNCellBase, nn.MultiheadAttention,
+)  # fmt: skip
 PLACES = 4  # of the output of a layer that is looked at while it runs, on each axis
 
 
@@ -82,7 +85,7 @@ def _alone(model: nn.Module) -> dict[str, str]:
         others = [n for p in module._parameters.values() if p is not None for n in owners[id(p)]]
         others = [n for n in others if model.get_submodule(n.rpartition(".")[0]) is not module]
         if not isinstance(module, KINDS):
-            reasons[name] = f"a {_kind(module)}: only Conv2d and Linear are supported"
+            reasons[name] = f"{_kind(module)}: only Conv2d and Linear are supported"
         elif reason := _not_plain(module):
             reasons[name] = reason
         elif others:
@@ -91,7 +94,9 @@ def _alone(model: nn.Module) -> dict[str, str]:
 
 
 def _kind(module: nn.Module) -> str:
-    return next(kind.__name__ for kind in (*KINDS, *OTHERS) if isinstance(module, kind))
+    kind = next(kind for kind in (*KINDS, *OTHERS) if isinstance(module, kind))
+    name = (type(module) if kind in (nn.RNNBase, nn.RNNCellBase) else kind).__name__
+    return f"an {name}" if name[:2] in ("LS", "RN") else f"a {name}"
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:

@@ -9,9 +9,10 @@ from threading import Condition
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, MissingDependencyError, PocketzooError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.models.resolver import Resolver
     from pocketzoo.zoo.tasks.open_task import ModelTask
 
+FEW = 8  # values of an output that are shown
 CPU = "cpu"  # the target whose graph is run where no other is asked for
 
 
@@ -155,6 +157,26 @@ class Runtime:
         """
         return self.task.rows(self.answers(batch), top)
 
+    def output_rows(self, batch: Any) -> list[Mapping[str, Any]]:
+        """The outputs as plain data, one mapping per sample, for a model of which nobody said what they mean.
+
+        Of each output by its name: type, shape, least, mean and greatest value, and the first few.
+
+        Raises:
+            DataError: as ``infer``.
+        """
+        inputs = self.processor.batch(batch)
+        outputs = self._infer(inputs)
+        axes = {tensor.name: tensor.batch for tensor in self.processor.inputs}
+        return [
+            {
+                tensor.name: _described(x if tensor.batch is None else x.take(row, tensor.batch))
+                for tensor in self.signature.outputs
+                for x in [outputs[tensor.name]]
+            }
+            for row in range(batch_size(inputs, axes) or 1)
+        ]
+
     def classify(self, batch: Any, *, top: int = 5) -> list[tuple[tuple[str, float], ...]]:
         """The most likely classes of each sample with their probabilities, best first.
 
@@ -185,6 +207,14 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _described(x: npt.NDArray[Any]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"dtype": x.dtype.name, "shape": list(x.shape)}
+    if x.size and x.dtype.kind in "biuf":
+        wide = x.astype(np.float64)
+        facts |= {"least": float(wide.min()), "mean": float(wide.mean()), "greatest": float(wide.max())}
+    return {**facts, "first": x.ravel()[:FEW].tolist()}
 
 
 @survives_exit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
-from pocketzoo.zoo.data.batches import Skipped, completed, divided
+from pocketzoo.zoo.data.batches import Skipped, completed, divided, from_arrays
 from pocketzoo.zoo.data.hf_datasets import dataset_of, is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
-from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.npz_files import SUFFIXES as ARRAYS
+from pocketzoo.zoo.data.npz_files import array_files, read_npz
 from pocketzoo.zoo.data.parquet_images import with_features
 from pocketzoo.zoo.data.processors.open_processor import open_config, suffixes
 from pocketzoo.zoo.data.table_files import SUFFIXES
@@ -33,7 +34,7 @@ NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a tabl
 
 @survives_exit
 def load_data(
-    reference: str | Path | Dataset,
+    reference: str | Path | Dataset | Iterable[Mapping[str, Any]],
     *,
     seed: int = 0,
     targets: TargetKind = "classes",
@@ -47,6 +48,9 @@ def load_data(
     progress: Progress = SILENT,
 ) -> Dataset:
     """Open a data set: a folder, an ``.npz`` with ``x`` and ``y``, a table, or a registered name; a data set is kept.
+
+    So is an iterable of mappings, each a sample: input -> array. An ``.npz``, a ``.safetensors`` or a folder of them
+    has an array for each input of the model, by its name; see ``read_npz``.
 
     A folder has one sub-folder per class, with or without train / val / test above them; a folder of files alone is a
     data set without classes, which is enough for calibration. Its samples are the files that a processor reads: that of
@@ -75,6 +79,8 @@ def load_data(
     processor = None if reads is None else open_config(reads, registry=known)
     if isinstance(reference, Dataset):
         dataset = reference
+    elif not isinstance(reference, str | Path):
+        dataset = of_mappings(reference, seed)
     else:
         endings = suffixes(known, reads) or suffixes(known)
         with reading_errors(reference):
@@ -120,9 +126,11 @@ def _load(
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
+        if not set(ARRAYS) & set(endings) and array_files(path):
+            return read_npz(path, seed, targets, **of_inputs(processor), may_lack=columns.may_lack, skipped=skipped)
         return read_folder(path, seed, endings, skipped, progress)
-    if path.suffix.lower() == ".npz" and path.is_file():
-        return read_npz(path, seed, targets, names=array_names(processor), may_lack=columns.may_lack, skipped=skipped)
+    if path.suffix.lower() in ARRAYS and path.is_file():
+        return read_npz(path, seed, targets, **of_inputs(processor), may_lack=columns.may_lack, skipped=skipped)
     if path.suffix.lower() == ".parquet" and path.is_file() and (piece := with_features(path)) is not None:
         return dataset_of(path.stem, str(path), piece, columns, seed, targets, skipped, ())
     if path.suffix.lower() in SUFFIXES and path.is_file():
@@ -136,6 +144,26 @@ def _load(
         raise DataError(f"there is no data set at {path}", "check the path")
     dataset: Dataset = registry.get("dataset", str(reference)).load()
     return dataset
+
+
+def of_mappings(samples: Iterable[Mapping[str, Any]], seed: int = 0) -> Dataset:
+    """A data set of samples in memory, each a mapping of input -> array without the batch axis.
+
+    Raises:
+        DataError: there are none, or one is something else.
+    """
+    found = list(samples) if isinstance(samples, Iterable) else []
+    if not found:
+        raise DataError("there are no samples", "give mappings of input to array, or a path")
+    for i, sample in enumerate(found, start=1):
+        if not isinstance(sample, Mapping):
+            raise DataError(f"sample {i} is a {type(sample).__name__}", "give mappings of input to array")
+    return from_arrays("samples", (), found, None, seed, [f"sample {i}" for i in range(1, len(found) + 1)])
+
+
+def of_inputs(processor: Processor | None) -> dict[str, Any]:
+    """What files of arrays are read by: the names of a sample's arrays, and the model's inputs."""
+    return {"names": array_names(processor), "inputs": () if processor is None else tuple(processor.inputs)}
 
 
 def array_names(processor: Processor | None) -> list[Sequence[str]]:

@@ -1,4 +1,4 @@
-"""Files of numpy arrays (.npz) as data sets."""
+"""Files of arrays (.npz, .safetensors), or folders of them, as data sets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError, PocketzooError
+from pocketzoo.core.errors import DataError, PocketzooError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.reading.tensor_files import read_arrays
 from pocketzoo.core.untrusted.limits import UNPACKED_BYTES
 from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
 from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 from pocketzoo.zoo.data.table_files import FIX
 from pocketzoo.zoo.data.target_kinds import read_targets
+
+SUFFIXES = (".npz", ".safetensors")
+NOT_INPUTS = ("y", "labels")
 
 
 def read_npz(
@@ -31,17 +36,21 @@ def read_npz(
     names: Sequence[Sequence[str]] = (),
     may_lack: bool = False,
     skipped: Skipped | None = None,
+    inputs: Sequence[TensorSpec] = (),
 ) -> Dataset:
-    """An ``.npz`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name the columns of flags.
+    """An ``.npz`` or ``.safetensors`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name columns of
+    flags. Or a folder of such, one after the other.
 
-    In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``.
+    In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``,
+    and where the model has one input, an array of any name. ``inputs`` are the model's: what is as one sample has it
+    is given once, for all samples, and whole numbers stay what they are where the model reads such.
     With ``may_lack`` NaN is a number that is missing. Other rows with numbers that are not finite are an error, or
     noted in ``skipped``.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
-    samples, arrays = npz_samples(path, names, may_lack or skipped is not None)
+    samples, arrays = npz_samples(path, names, may_lack or skipped is not None, inputs)
     y, bad = (None, dict[int, str]()) if "y" not in arrays else _read_y(path, arrays["y"], targets)
     places = () if isinstance(samples, np.ndarray) else [f"row {i + 1} of {path}" for i in range(len(samples))]
     if bad and skipped is None:
@@ -64,33 +73,81 @@ def read_npz(
     return from_arrays(path.stem, labels, samples, known, seed, places)
 
 
-def npz_samples(path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False) -> tuple[Any, Arrays]:
-    """The samples of an ``.npz``, one per row, and all its arrays; see ``read_npz``."""
+def npz_samples(
+    path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False, inputs: Sequence[TensorSpec] = ()
+) -> tuple[Any, Arrays]:
+    """The samples of a file or folder, one per row, and ``y`` and what else they have; see ``read_npz``."""
+    if not path.is_dir():
+        arrays = _arrays(path)
+        return _samples(path, arrays, names, may_lack, inputs), arrays
+    parts = [npz_samples(file, names, may_lack, inputs) for file in array_files(path)]
+    together = [sample for samples, _ in parts for sample in samples]
+    first = parts[0][1]
+    further = {"labels": first["labels"]} if "labels" in first else {}
+    if with_y := [arrays["y"] for _, arrays in parts if "y" in arrays]:
+        if len(with_y) < len(parts):
+            raise DataError(f"some files of {path} have an array 'y', some have none", "give it in each, or in none")
+        further["y"] = np.concatenate(with_y)
+    return together, further
+
+
+def array_files(folder: Path) -> list[Path]:
+    """The files of a folder that has files of arrays alone; none of any other folder."""
+    files = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    return files if files and all(each.is_file() and each.suffix.lower() in SUFFIXES for each in files) else []
+
+
+def _arrays(path: Path) -> Arrays:
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return read_arrays(path)
+        except (UnsafeFileError, UnsupportedModelError) as error:
+            raise DataError(f"cannot read {path}: {error.message}", error.hint) from error
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # numpy leaks a file it opened itself
             _check_sizes(path, file.zip)
-            arrays = {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files}
     except PocketzooError:
         raise
     except Exception as error:  # zipfile, numpy and zlib raise half a dozen types for a damaged file
         raise DataError(f"cannot read {path}: {error}", "write it with numpy.savez(path, x=x, y=y)") from error
+
+
+def _samples(
+    path: Path, arrays: Arrays, names: Sequence[Sequence[str]], may_lack: bool, inputs: Sequence[TensorSpec]
+) -> Any:
     together = next((each for each in names if each and arrays.keys() >= set(each)), ())
+    specs = {tensor.name: tensor for tensor in inputs}
     if together and (len(together) > 1 or "x" not in arrays):  # one of several may be called "x" too
-        return _named_samples(path, {name: arrays[name] for name in together}, may_lack), arrays
-    if "x" not in arrays:
+        return _named_samples(path, {name: arrays[name] for name in together}, may_lack, specs)
+    if len(specs) > 1 and not together and arrays.keys() & specs.keys():
+        lacks = next(name for name in specs if name not in arrays)
+        raise DataError(
+            f"{path} has no array {lacks!r}, which is an input of the model",
+            f"give it too, or once for all samples; it has: {', '.join(arrays)}",
+        )
+    others = [name for name in arrays if name not in NOT_INPUTS]
+    called = "x"
+    if "x" not in arrays and len(inputs) == len(others) == 1:
+        called = others[0]
+    if called not in arrays:
         fields = "".join(f"; a sample is {' and '.join(each)}" for each in names[:1] if each)
         raise DataError(f"{path} has no array 'x'", f"it has: {', '.join(arrays) or 'nothing'}{fields}")
-    x = arrays["x"]
-    if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "uifb":
-        raise DataError(f"{path}: x is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
+    x = arrays[called]
+    alone = len(inputs) == 1 and not inputs[0].sample_shape  # a sample is one number
+    if x.ndim < (1 if alone else 2) or len(x) == 0 or x.dtype.kind not in "uifb":
+        raise DataError(f"{path}: {called} is {x.dtype} of shape {x.shape}", "give numbers, one sample per row")
+    if len(inputs) == 1 and np.dtype(inputs[0].dtype) != np.float32:  # another type of arrays: of pixels it is none
+        _check_finite(path, called, x, may_lack)
+        return x
     pixels = x.dtype == np.uint8 or (x.ndim > 2 and is_pixels(x.dtype))
     if pixels and x.ndim == 4 and x.shape[-1] == 1:
         x = x[..., 0]
     if not pixels:
         with np.errstate(over="ignore"):  # what float32 does not hold is infinite, which is refused
             x = x.astype(np.float32)
-        _check_finite(path, "x", x, may_lack)
-    return x, arrays
+        _check_finite(path, called, x, may_lack)
+    return x
 
 
 def _read_y(path: Path, y: npt.NDArray[Any], kind: TargetKind) -> tuple[npt.NDArray[Any], dict[int, str]]:
@@ -178,13 +235,26 @@ def _check_finite(path: Path, name: str, x: npt.NDArray[Any], may_lack: bool) ->
 
 
 def _named_samples(
-    path: Path, inputs: Mapping[str, npt.NDArray[Any]], may_lack: bool
+    path: Path, arrays: Arrays, may_lack: bool, specs: Mapping[str, TensorSpec]
 ) -> list[dict[str, npt.NDArray[Any]]]:
-    """A sample of each row of all arrays, by their names, which are those of a model's inputs."""
-    counts = {name: len(x) if x.ndim else 0 for name, x in inputs.items()}
+    """A sample of each row of all arrays, by their names, which are those of a model's inputs.
+
+    What has as many axes as one sample is the same for all of them.
+    """
+    once = {
+        name: x for name, x in arrays.items() if name in specs and x.ndim == len(specs[name].sample_shape)
+    }  # fmt: skip
+    rows = {name: x for name, x in arrays.items() if name not in once}
+    if specs and max((len(x) for x in rows.values() if x.ndim), default=1) > 1:  # one row is of all samples
+        alone = [name for name, x in rows.items() if x.ndim and len(x) == 1]
+        once |= {name: rows.pop(name)[0] for name in alone}
+    for name, x in arrays.items():
+        _check_finite(path, name, x, may_lack)
+    if not rows:
+        return [dict(once)]
+    counts = {name: len(x) if x.ndim else 0 for name, x in rows.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
         raise DataError(f"{path} has different numbers of samples: {said}", "give a row of each array for each sample")
-    for name, x in inputs.items():
-        _check_finite(path, name, x, may_lack)
-    return [{name: x[i] for name, x in inputs.items()} for i in range(next(iter(counts.values()), 0))]
+    count = next(iter(counts.values()))
+    return [{name: once[name] if name in once else rows[name][i] for name in arrays} for i in range(count)]

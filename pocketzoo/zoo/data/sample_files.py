@@ -16,7 +16,8 @@ from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.processor_configs import DataColumns
 from pocketzoo.zoo.data.hf_datasets import image_cells
-from pocketzoo.zoo.data.load_data import array_names, model_columns, split_columns
+from pocketzoo.zoo.data.load_data import model_columns, of_inputs, split_columns
+from pocketzoo.zoo.data.npz_files import SUFFIXES as ARRAYS
 from pocketzoo.zoo.data.npz_files import npz_samples
 from pocketzoo.zoo.data.parquet_images import with_features
 from pocketzoo.zoo.data.processors.encoded_text import lines_of
@@ -64,7 +65,7 @@ def samples_of(
     suffix = path.suffix.lower()
     table, text = getattr(processor, "table", None), processor.text
     if suffix not in own and _is_file(path):
-        if suffix == ".npz":
+        if suffix in ARRAYS:
             return _of_npz(path, processor)
         if suffix == ".json" and table is not None:
             return _of_json_rows(path, processor)
@@ -139,7 +140,7 @@ def _has_parts(processor: Processor) -> bool:
 
 
 def _of_npz(path: Path, processor: Processor) -> list[GivenSample]:
-    samples, _ = npz_samples(path, array_names(processor), _columns(Columns(), processor).may_lack)
+    samples, _ = npz_samples(path, may_lack=_columns(Columns(), processor).may_lack, **of_inputs(processor))
     return [GivenSample(str(path), f"row {i}", sample) for i, sample in enumerate(samples, start=1)]
 
 

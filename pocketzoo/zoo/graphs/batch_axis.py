@@ -63,8 +63,8 @@ def name_batch(
                 dim.dim_param = BATCH
 
 
-def mark_one_sample(model: ModelProto, axes: Mapping[str, int | None], ranks: Mapping[str, int]) -> None:
-    """Say in a graph that a run takes one sample, in place; axes that stand for it are of length 1.
+def mark_one_sample(model: ModelProto, ranks: Mapping[str, int]) -> None:
+    """Say in a graph that a run takes one sample, in place. Its axes stay what they are, free ones get names.
 
     ``ranks`` are the numbers of axes of the outputs: a file need not state their shapes.
     """
@@ -76,11 +76,8 @@ def mark_one_sample(model: ModelProto, axes: Mapping[str, int | None], ranks: Ma
             for _ in range(ranks[value.name]):
                 shape.dim.add()
         for i, dim in enumerate(shape.dim):
-            if i == axes[value.name]:
-                dim.dim_value = 1
-            elif not dim.HasField("dim_value") and not dim.dim_param:
+            if not dim.HasField("dim_value") and not dim.dim_param:
                 dim.dim_param = f"{value.name}_{i}"  # so that lengths can be given for it
-    del model.graph.value_info[:]
 
 
 def _name(value: ValueInfoProto, axis: int | None, rank: int) -> set[str]:

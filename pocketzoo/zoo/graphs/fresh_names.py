@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from onnx import GraphProto, ModelProto, NodeProto
@@ -79,10 +79,11 @@ def assigns_once(graph: GraphProto, around: frozenset[str] = frozenset()) -> boo
 
 def captured(node: NodeProto) -> set[str]:
     """What the graphs inside a node read from around it."""
-    return {name for inner in inner_graphs(node) for name in _free(inner)}
+    return {name for inner in inner_graphs(node) for name in read_from_around(inner)}
 
 
-def _free(graph: GraphProto) -> set[str]:
+def read_from_around(graph: GraphProto) -> set[str]:
+    """What a graph inside a node, and those inside it, read that neither makes."""
     own = {value.name for value in (*graph.input, *graph.initializer)}
     own.update(sparse.values.name for sparse in graph.sparse_initializer)
     own.update(name for node in graph.node for name in node.output)
@@ -96,3 +97,23 @@ def read_names(graph: GraphProto) -> set[str]:
     for node in graph.node:
         read.update(node.input, captured(node))
     return read
+
+
+def defined_names(graph: GraphProto) -> list[str]:
+    """The names that a graph gives to what it makes or has."""
+    stored = [*(t.name for t in graph.initializer), *(s.values.name for s in graph.sparse_initializer)]
+    taken = set(stored)  # before IR 4 constants were listed as inputs as well
+    given = [value.name for value in graph.input if value.name not in taken]
+    return [*(name for node in graph.node for name in node.output if name), *given, *stored]
+
+
+def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Call tensors of one graph otherwise, old name -> new; those inside its nodes stay."""
+    for node in graph.node:
+        for side in (node.input, node.output):
+            for i, name in enumerate(side):
+                side[i] = names.get(name, name)
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = names.get(sparse.values.name, sparse.values.name)

@@ -202,9 +202,10 @@ def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = 
     Raises:
         UnknownNameError: ``skip`` names no layer.
     """
-    left = left_alone(index)
+    left = left_alone(index, inside=False)
     layers = [node for node in index.nodes if index.is_layer(node)]
-    check_skip(skip, dict.fromkeys([*(layer_name(n.input[1]) for n in layers), *left, *map(layer_name, others)]))
+    known = [*(layer_name(n.input[1]) for n in layers), *left_alone(index), *map(layer_name, others)]
+    check_skip(skip, dict.fromkeys(known))
     open_ = [node for node in layers if layer_name(node.input[1]) not in left]
     return [node for node in open_ if not matches(layer_name(node.input[1]), skip)]
 
@@ -214,14 +215,16 @@ def layer_names(index: GraphIndex) -> list[str]:
     return list(dict.fromkeys(layer_name(node.input[1]) for node in index.nodes if index.is_layer(node)))
 
 
-def left_alone(index: GraphIndex) -> dict[str, str]:
-    """The layers that no 8-bit form is known for, at any depth, with the reason.
+def left_alone(index: GraphIndex, *, inside: bool = True) -> dict[str, str]:
+    """The layers that no 8-bit form is known for, at any depth, or ``inside`` no node, with the reason.
 
     Those that read a weight of one name go together. What multiplies two activations has no weight, and goes by the
     name of its node.
     """
     reasons: dict[str, str] = {}
     for layer in placed_layers(index.model):
+        if layer.inside and not inside:
+            continue
         reasons[layer.name] = reasons.get(layer.name) or _reason(layer, index)
     return {name: reason for name, reason in reasons.items() if reason}
 

@@ -27,12 +27,13 @@ class PlacedLayer:
 
     node: NodeProto
     weight: TensorProto | None  # the constant that one of its operands comes from; None where all are computed
+    direct: bool = True  # the operand is that constant, or what dequantizes it
     inside: str = ""  # the operator whose branch or body it is in; "" in the graph itself
 
     @property
     def name(self) -> str:
-        """That of its weight, or of the node where it has none."""
-        return layer_name(self.weight.name) if self.weight is not None else node_name(self.node)
+        """That of its weight; of the node where it has none, or one that is made of a constant that others may read."""
+        return layer_name(self.weight.name) if self.weight is not None and self.direct else node_name(self.node)
 
     @property
     def precision(self) -> str:
@@ -67,26 +68,30 @@ def _of(
         if operator is not None and operator.kind != "lookup":
             operands = operator.weights or range(len(node.input))
             found = (_constant(node.input[at], constants, producers) for at in operands if at < len(node.input))
-            yield PlacedLayer(node, next((tensor for tensor in found if tensor is not None), None), inside)
+            weight, direct = next((each for each in found if each[0] is not None), (None, True))
+            yield PlacedLayer(node, weight, direct, inside)
         for inner in inner_graphs(node):
             yield from _layers(inner, constants, producers, inside or node.op_type)
 
 
 def _constant(
     name: str, constants: Mapping[str, TensorProto], producers: Mapping[str, NodeProto]
-) -> TensorProto | None:
-    """The constant that a tensor is, or is converted from."""
+) -> tuple[TensorProto | None, bool]:
+    """The constant that a tensor is, or is converted from; and whether nothing but its type differs."""
+    direct = True
     while name not in constants:
         producer = producers.get(name)
         if producer is None or producer.op_type not in (*CONVERSIONS, "Constant"):
-            return None
+            return None, True
         if producer.op_type == "Constant":
             held = next((a.t for a in producer.attribute if a.name == "value"), None)
             if held is None:
-                return None
-            return TensorProto(name=name, data_type=held.data_type, dims=held.dims)  # what it holds is not asked
+                return None, True
+            # What it holds is not asked.
+            return TensorProto(name=name, data_type=held.data_type, dims=held.dims), direct
+        direct = direct and producer.op_type == "DequantizeLinear"
         name = str(producer.input[0])
-    return constants[name]
+    return constants[name], direct
 
 
 def float_layers(model: ModelProto) -> list[str]:

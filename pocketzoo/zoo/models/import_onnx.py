@@ -40,7 +40,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
 )
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
-from pocketzoo.zoo.graphs.foreign.lengths import check_axes, told_lengths
+from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, told_lengths
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 from pocketzoo.zoo.graphs.foreign.one_sample import over_samples
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
@@ -92,6 +92,7 @@ def open_graph(
         return bundle
     progress.say(f"reading {path.name} (once)")
     load_external(model, files, path)
+    clear_names(model)
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
     told = told_lengths(signature_of(model), metadata)

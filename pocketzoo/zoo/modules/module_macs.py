@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,18 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.total, self.by_parameter = 0, Counter[str]()
+        stored = [*module.parameters(), *module.buffers()]
+        self.fixed = WeakTensorKeyDictionary([(each, True) for each in stored])  # and what is computed of them alone
         self.parameters = {p.untyped_storage().data_ptr(): (name, p) for name, p in module.named_parameters()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        operands = [each for each in tree_leaves((args, kwargs or {})) if isinstance(each, Tensor)]
+        if operands and all(each in self.fixed for each in operands):  # a graph has it as a constant
+            self.fixed.update((each, True) for each in tree_leaves(out) if isinstance(each, Tensor))
+            return out
         formula = _FORMULAS.get(func.overloadpacket._qualified_op_name.rpartition("::")[2])
         if formula is not None:
             macs, factors = formula(args, out)

@@ -9,8 +9,8 @@ import pytest
 from onnx import numpy_helper
 from scoring import classes, task
 
-from pocketzoo.compress.pipeline.graph_scores import KEPT, ROUNDS, SECONDS, SLACK, Judge, Race, race
-from pocketzoo.core.errors import BundleError, DataError
+from pocketzoo.compress.pipeline.graph_scores import KEPT, ROUNDS, SECONDS, SLACK, Judge, NotFiniteError, Race, race
+from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.catalog.specs import InputSpec
@@ -117,7 +117,7 @@ def test_what_is_kept_of_the_reference_makes_no_difference(graphs, samples, tmp_
 
 
 def test_a_graph_that_gives_no_numbers_is_refused(judged, graphs, tmp_path, refused):
-    with refused(BundleError, "not finite"):
+    with refused(NotFiniteError, "not finite"):
         judged.score(scaled(graphs["residual"], np.nan, tmp_path / "nan.onnx"))
 
 

@@ -80,9 +80,13 @@ def images() -> Dataset:
     return from_arrays("images", (), RNG.normal(size=(60, 3, 8, 8)).astype(np.float32), None, 0)
 
 
-def walk(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def graphs(graph: onnx.GraphProto) -> list[onnx.GraphProto]:
     inner = [a.g for node in graph.node for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return [*graph.node, *(node for each in inner for node in walk(each))]
+    return [graph, *(each for inside in inner for each in graphs(inside))]
+
+
+def walk(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    return [node for each in graphs(graph) for node in each.node]
 
 
 def quantized(path: object) -> int:
@@ -90,7 +94,7 @@ def quantized(path: object) -> int:
     graph = onnx.load(path).graph
     nodes = walk(graph)
     made = {out: node for node in nodes for out in node.output}
-    stored = {t.name: t for t in graph.initializer}
+    stored = {t.name: t for each in graphs(graph) for t in each.initializer}
     count = 0
     for node in nodes:
         for name in node.input[1:2] if node.op_type in COMPUTES else ():
@@ -111,6 +115,8 @@ def test_what_is_quantized_and_what_is_left_are_all_layers(mixed, images, tmp_pa
         assert quantized(bundle.graph(target)) + len(left) == everything
         assert quantized(bundle.graph(target)) >= 3
         assert all(left.values())
+        assert left["no"] == "it is inside a node of If: no calibration sample reaches it"
+        assert "yes" not in left
         assert "ConvTranspose" in left["up"]
         assert left["skipped"] == "the recipe skips it"
         assert left["turned"] == "its weight comes first"

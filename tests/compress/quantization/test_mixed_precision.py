@@ -244,7 +244,7 @@ def test_what_is_gained_is_the_fall_of_the_noise_in_db(
 ):
     plan, told = int8.plan(plain, Int8Config(), samples), Watched()
     given = {"full.onnx": noise, "one.onnx": left}
-    monkeypatch.setattr(mixed_precision, "_noise", lambda graph, xs, outputs: given[graph.name])
+    monkeypatch.setattr(mixed_precision, "_noise", lambda graph, xs, outputs, held: given[graph.name])
     found = float_effects(INT8, plain, plan, samples, nvidia, tmp_path, told)
     assert [e.gained for e in found] == [pytest.approx(gained, abs=1e-4)] * len(plan.layers)
     assert told.tracked == [("int8: effect of each layer", len(plan.layers))]
@@ -255,7 +255,7 @@ def test_the_layer_alone_is_left_out_and_timed_on_one_sample(plain, samples, cpu
     plan = int8.plan(plain, Int8Config(), samples)
     left, timed = [], []
 
-    def noise(graph, xs, outputs):
+    def noise(graph, xs, outputs, held):
         assert [first(x).shape for x in xs] == [(1, 3, 10, 10)] * 16
         assert np.array_equal(np.concatenate([first(x) for x in xs]), np.concatenate(samples)[:16])
         assert [list(o) for o in outputs] == [[plain.graph.output[0].name]] * 16

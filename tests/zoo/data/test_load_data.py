@@ -128,3 +128,14 @@ def test_targets_of_another_kind_are_left_out(kind, data):
     loaded = load_data(whole, targets=kind)
     assert len(loaded.split("train")) == len(whole.split("train"))
     assert (loaded.split("train").targets is not None) == (kind == data)
+
+
+def test_mappings_in_memory_are_samples(refused):
+    samples = [{"x": np.full(3, i, np.float32)} for i in range(10)]
+    dataset = load_data(iter(samples), seed=1)
+    assert sum(len(dataset.split(name)) for name in ("train", "val", "test")) == 10
+    assert dataset.split("train").targets is None
+    with refused(DataError, "there are no samples"):
+        load_data([])
+    with refused(DataError, "sample 2 is a ndarray"):
+        load_data([samples[0], samples[0]["x"]])

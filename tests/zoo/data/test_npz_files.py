@@ -10,8 +10,9 @@ import pytest
 
 from pocketzoo.core.errors import DataError, TooLargeError
 from pocketzoo.zoo.catalog.dataset import SPLITS
+from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.data.batches import Skipped
-from pocketzoo.zoo.data.npz_files import read_npz
+from pocketzoo.zoo.data.npz_files import array_files, npz_samples, read_npz
 from pocketzoo.zoo.data.target_kinds import as_numbers
 
 
@@ -198,3 +199,52 @@ def test_an_array_that_says_it_is_larger_than_its_bytes_is_refused(shape, versio
         archive.writestr("x.npy", body)
     with refused(DataError, "cannot read", "its array 'x' is shorter than it says"):
         read_npz(tmp_path / "d.npz", 0)
+
+
+def tensor(name: str, *shape: int | str, dtype: str = "float32", batch: int | None = 0) -> TensorSpec:
+    return TensorSpec(name=name, shape=shape, dtype=dtype, batch=batch)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64", "bool", "float64", "float16"])
+@pytest.mark.parametrize("name", ["x", "ids", "whatever"])
+def test_an_array_stays_what_it_is_where_the_model_reads_such(dtype, name, tmp_path):
+    """Also (N, H, W, 1), which of pixels would lose its last axis."""
+    x = np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)).astype(dtype)
+    path = save(tmp_path / "a.npz", **{name: x})
+    samples, _ = npz_samples(path, [("ids",)], inputs=[tensor("ids", "n", 4, 4, 1, dtype=dtype)])
+    got = np.stack([sample["ids"] if isinstance(sample, dict) else sample for sample in samples])
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, x)
+
+
+def test_what_is_as_one_sample_has_it_is_given_once(tmp_path):
+    inputs = [tensor("x", "n", 3), tensor("rate", dtype="int64", batch=None), tensor("h", 2, "n", 4, batch=1)]
+    names = [tuple(t.name for t in inputs)]
+    x = np.arange(15, dtype=np.float32).reshape(5, 3)
+    path = save(tmp_path / "a.npz", x=x, rate=np.int64(16000), h=np.zeros((1, 2, 4), np.float32))
+    samples, _ = npz_samples(path, names, inputs=inputs)
+    assert len(samples) == 5
+    assert all(sample["rate"] == 16000 and sample["h"].shape == (2, 4) for sample in samples)
+    np.testing.assert_array_equal(np.stack([sample["x"] for sample in samples]), x)
+    with pytest.raises(DataError, match="has no array 'rate', which is an input of the model"):
+        npz_samples(save(tmp_path / "b.npz", x=x, h=np.zeros((1, 2, 4), np.float32)), names, inputs=inputs)
+
+
+def test_a_folder_of_arrays_is_its_files_one_after_the_other(tmp_path):
+    """Of which each may have samples of its own length; one is safetensors."""
+    from safetensors.numpy import save_file
+
+    inputs = [tensor("a", "n", "t", dtype="int64")]
+    save(tmp_path / "1.npz", a=np.zeros((2, 3), np.int64), y=np.array(["p", "q"]))
+    save(tmp_path / "2.npz", a=np.ones((1, 5), np.int64), y=np.array(["p"]))
+    assert [file.name for file in array_files(tmp_path)] == ["1.npz", "2.npz"]
+    samples, further = npz_samples(tmp_path, [("a",)], inputs=inputs)
+    assert [sample["a"].shape for sample in samples] == [(3,), (3,), (5,)]
+    assert further["y"].tolist() == ["p", "q", "p"]
+    save_file({"a": np.full((2, 4), 7, np.int64)}, tmp_path / "3.safetensors")
+    with pytest.raises(DataError, match=r"some files of .* have an array 'y'"):
+        npz_samples(tmp_path, [("a",)], inputs=inputs)
+    samples, _ = npz_samples(tmp_path / "3.safetensors", [("a",)], inputs=inputs)
+    assert [sample["a"].tolist() for sample in samples] == [[7] * 4] * 2
+    (tmp_path / "cat.png").write_bytes(b"")
+    assert array_files(tmp_path) == []

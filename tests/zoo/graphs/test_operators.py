@@ -38,8 +38,9 @@ ALONE = {
     ),
     "testing/two_of_each.py": ({"Conv", "Gemm"}, "writes a graph of them"),
     "zoo/backends/tensorrt/dla_rules.py": ({"Conv", "ConvTranspose"}, "NVIDIA's limits of windows"),
+    "zoo/graphs/rewriting/branches.py": ({"Gather"}, "takes a length out of a shape"),
     "zoo/graphs/cost.py": ({"Gather"}, "looks behind the lookup of a codebook"),
-    "zoo/graphs/half_precision.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
+    "zoo/graphs/rewriting/half_precision.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
     "zoo/graphs/operator_macs.py": (
         {"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "RNN"},
         "what they multiply, with that of operators that need no weight",

@@ -64,6 +64,8 @@ MODULES = {
     "ConvTranspose1d": (nn.ConvTranspose1d(7, 6, 3, 2), TEXT),
     "ConvTranspose2d": (nn.ConvTranspose2d(3, 6, 3, 2, 1, dilation=2), (3, 8, 8)),
     "ConvTranspose3d": (nn.ConvTranspose3d(2, 4, 3, groups=2), (2, 3, 4, 5)),
+    "spectral norm": (nn.utils.parametrizations.spectral_norm(nn.Linear(16, 16)), TEXT),
+    "weights of two factors": (Function(lambda inner, x: x @ (inner.weight @ inner.weight), nn.Linear(16, 16)), TEXT),
     "a layer twice": (Function(lambda inner, x: inner(inner(x)), nn.Linear(16, 16)), TEXT),
 }
 

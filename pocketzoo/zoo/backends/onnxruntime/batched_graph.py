@@ -144,7 +144,7 @@ def _one_sample(
         first = tensor.shape[0] if tensor.shape else None
         counts = bool(names) and (first in {*names, 1} or first == f"{tensor.name}_0")
         axes[tensor.name] = 0 if out.ndim and out.shape[0] == 1 and counts else None
-    mark_one_sample(marked, axes, {name: out.ndim for name, out in expected.items()})
+    mark_one_sample(marked, {name: out.ndim for name, out in expected.items()})
     return BatchedGraph(marked, with_run_axes(signature_of(marked), axes), filling.length, why)
 
 

@@ -40,10 +40,6 @@ def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None =
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
-    for value in (*tidy.graph.input, *tidy.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value < 0:  # what some exporters write for any length
-                dim.ClearField("dim_value")
     if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)

@@ -30,7 +30,7 @@ def engine_graph(graph: Path, options: EngineOptions, progress: Progress = SILEN
         return whole
     import onnx  # here: other graphs are built where it is not installed
 
-    from pocketzoo.zoo.graphs.branches import settled
+    from pocketzoo.zoo.graphs.rewriting.branches import settled
     from pocketzoo.zoo.graphs.signature import signature_of
 
     model = onnx.load_model_from_string(whole)

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pocketzoo.core.errors import RecipeError, UnknownNameError, nearest
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 IMAGE_AXES = 4
 CHANNELS = (1, 2, 3, 4)
+
+
+def clear_names(model: ModelProto) -> None:
+    """Leave no axis a name that says nothing, in place: "?", one of two axes of a tensor, or a length below 0."""
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        called = [dim.dim_param for dim in dims]
+        for dim, name in zip(dims, called, strict=True):
+            if dim.dim_value < 0 or (name and (not name.strip("?") or called.count(name) > 1)):
+                dim.Clear()
 
 
 def told_lengths(signature: ModelSignature, metadata: OnnxMetadata) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, graphs, inner_graphs
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, defined_names, graphs, inner_graphs, rename
 from pocketzoo.zoo.graphs.node import attribute
 from pocketzoo.zoo.graphs.shape_inference import inferred
 
@@ -64,7 +64,7 @@ def _either(model: ModelProto) -> list[ModelProto]:
         each = ModelProto()
         each.CopyFrom(model)
         node = each.graph.node[found or 0]
-        defined = Counter(name for graph in graphs(each.graph) for name in _made(graph))
+        defined = Counter(name for graph in graphs(each.graph) for name in defined_names(graph))
         nodes = list(each.graph.node)
         inlined = _inlined(node, attribute(node, name, None), each.graph, defined, FreshNames.of(each))
         copies = [_copy(n) for n in (*nodes[:found], *inlined, *nodes[(found or 0) + 1 :])]
@@ -78,7 +78,7 @@ def _either(model: ModelProto) -> list[ModelProto]:
 def _settle(model: ModelProto, lengths: Mapping[str, int]) -> bool:
     """Put branches in the place of nodes, once; whether there were any."""
     known = _Known(model, lengths)
-    defined = Counter(name for graph in graphs(model.graph) for name in _made(graph))
+    defined = Counter(name for graph in graphs(model.graph) for name in defined_names(graph))
     fresh = FreshNames.of(model)
     changed = False
     for graph in list(graphs(model.graph)):
@@ -107,10 +107,10 @@ def _inlined(
     """The nodes of a branch, under names of their own where others have them; constants go to the graph around."""
     inside = GraphProto()
     inside.CopyFrom(branch)
-    own = {name for each in graphs(inside) for name in _made(each)}
+    own = {name for each in graphs(inside) for name in defined_names(each)}
     renamed = {name: fresh(name) for name in sorted(own) if defined[name] > 1}
     for each in graphs(inside):
-        _rename(each, renamed)
+        rename(each, renamed)
     graph.initializer.extend(inside.initializer)
     graph.sparse_initializer.extend(inside.sparse_initializer)
     ends = [
@@ -119,24 +119,6 @@ def _inlined(
         if name
     ]
     return [*inside.node, *ends]
-
-
-def _made(graph: GraphProto) -> list[str]:
-    """The names that a graph gives to what it makes or has."""
-    names = [name for node in graph.node for name in node.output if name]
-    names += [value.name for value in graph.input] if not graph.initializer else []
-    return [*names, *(t.name for t in graph.initializer), *(s.values.name for s in graph.sparse_initializer)]
-
-
-def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
-    for node in graph.node:
-        for side in (node.input, node.output):
-            for i, name in enumerate(side):
-                side[i] = names.get(name, name)
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
 
 
 def _copy(node: NodeProto) -> NodeProto:
@@ -167,7 +149,7 @@ class _Known:
             self.constants |= {t.name: t for t in graph.initializer}
             self.producers |= {name: node for node in graph.node for name in node.output if name}
         # Two branches may call different things the same.
-        often = Counter(name for graph in graphs(model.graph) for name in _made(graph))
+        often = Counter(name for graph in graphs(model.graph) for name in defined_names(graph))
         self.ambiguous = {name for name, count in often.items() if count > 1}
         self.cache: dict[str, Values | None] = {}
         for _ in range(ROUNDS):

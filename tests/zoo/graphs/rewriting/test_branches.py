@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.branches import settled
 from pocketzoo.zoo.graphs.fresh_names import graphs
+from pocketzoo.zoo.graphs.rewriting.branches import settled
 
 FLOAT = TensorProto.FLOAT
 N = helper.make_node

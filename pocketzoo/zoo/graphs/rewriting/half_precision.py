@@ -1,13 +1,15 @@
 """Convert a float32 graph to fp16 or bf16 where that is safe, as strongly typed networks need it.
 
-What stays in float32: operators that need the range (``TargetSpec.keeps_fp32``: normalization, softmax, sums), nodes
-whose constants or calibrated values half precision can hold, and quantized layers whose scales would lose bits. Inputs
-and outputs of the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by
+What stays in float32: nodes whose constants or values half precision cannot hold, quantized layers whose scales would
+lose bits, and operators that need the range (``TargetSpec.keeps_fp32``: normalization, softmax, sums) unless what was
+seen of their values proves that they do not. Graphs inside nodes are converted with the rest. Inputs and outputs of
+the graph keep their types. NVIDIA's AutoCast (Model Optimizer) and onnxconverter-common do the same by
 lists of operators; here ONNX's own schemas say which types an operator takes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,12 +17,12 @@ from functools import cache
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, TensorProto, defs, numpy_helper, version_converter
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, inner_graphs, read_names
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, defined_names, graphs, inner_graphs, nodes, rename
 from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
 from pocketzoo.zoo.graphs.node import node_name
 
@@ -30,7 +32,15 @@ DTYPES: dict[str, npt.DTypeLike] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat
 LARGEST = {"fp16": 65504.0, "bf16": 3.3e38}
 SMALLEST = {"fp16": 2.0**-14, "bf16": 1.2e-38}  # with all bits of the mantissa
 BF16_OPSET = 22
-MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data
+MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data,
+STEEP_MARGIN = 16.0  # and one of what grows faster than what it reads
+STEEP = ("Exp", "Pow", "Reciprocal", "ReduceProd", "ReduceSumSquare", "ReduceLogSumExp")
+SQUARES = ("LRN", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "LpNormalization", "LpPool",
+           "MeanVarianceNormalization", "RMSNormalization", "ReduceL2", "ReduceSumSquare")  # fmt: skip
+SUMS = ("CumSum", "ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceSum", *SQUARES)
+# dB that the values of a tensor keep when they are rounded: 11 bits of mantissa leave 74, and 8 leave 56, unless many
+# are too small.
+LEAST_ROUNDING = {"fp16": 50.0, "bf16": 40.0}
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 # What hands values on as they are, and with them values that half precision can hold.
 PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
@@ -46,6 +56,16 @@ class HalfPlan:
     precision: str
     nodes: tuple[str, ...] = ()
     in_float32: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in float32
+    nodes_of_floats: tuple[str, ...] = ()  # of ``nodes`` those that make floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What samples show of a tensor."""
+
+    largest: float  # magnitude
+    rounding: float = np.inf  # dB of all its values against what they are rounded to
+    size: int = 0  # how many values it has; 0: not known
 
 
 def check_precision(precision: str, target: TargetSpec) -> None:
@@ -61,33 +81,77 @@ def check_precision(precision: str, target: TargetSpec) -> None:
 
 
 def plan_half(
-    model: ModelProto, target: TargetSpec, precision: str, *, largest: Mapping[str, float] | None = None
+    model: ModelProto,
+    target: TargetSpec,
+    precision: str,
+    *,
+    largest: Mapping[str, float] | None = None,
+    seen: Mapping[str, Seen] | None = None,
+    float32: Mapping[str, str] | None = None,
 ) -> HalfPlan:
-    """Decide which nodes compute in half precision.
+    """Decide which nodes compute in half precision, in the graphs inside nodes too.
 
-    ``largest``: tensor -> the largest magnitude seen on samples, for what is known.
+    ``seen``: tensor -> what samples show of it, for what is known; ``largest`` says the magnitude alone. Of graphs
+    inside nodes the names are those of ``distinct``. ``float32``: what a node makes -> why it is to stay.
 
     Raises:
         ExportError: the target does not compute in ``precision``.
     """
     check_precision(precision, target)
-    model = modern(model, precision, target)
-    graph = GraphIndex(model)
+    graph = FlatGraph(distinct(modern(model, precision, target)))
+    known = {name: Seen(largest=most) for name, most in (largest or {}).items()} | dict(seen or {})
     reasons: dict[str, str] = {}
     wide: set[str] = set()  # tensors that hold what 16 bits cannot
     for node in graph.nodes:
-        reason = _reason(node, graph, target, precision, largest or {}, wide)
+        reason = (float32 or {}).get(node_id(node), "") or _reason(node, graph, target, precision, known, wide)
         if reason:
-            reasons[_id(node)] = reason
+            reasons[node_id(node)] = reason
     _keep_qdq_together(graph, reasons)
-    changed = tuple(_id(n) for n in graph.nodes if _id(n) not in reasons)
+    changed = tuple(node_id(n) for n in graph.nodes if node_id(n) not in reasons)
     return HalfPlan(
         precision=precision,
         nodes=changed,
+        nodes_of_floats=tuple(node_id(n) for n in graph.nodes if node_id(n) not in reasons and _makes_floats(n, graph)),
         in_float32={
-            node_name(n): reasons[_id(n)] for n in graph.nodes if _id(n) in reasons and _makes_floats(n, graph)
+            node_name(n): reasons[node_id(n)]
+            for n in graph.nodes
+            if node_id(n) in reasons and _makes_floats(n, graph) and not inner_graphs(n)
         },
     )
+
+
+class FlatGraph:
+    """The nodes of a graph and of those inside it in one list, where no two things are called the same."""
+
+    def __init__(self, model: ModelProto) -> None:
+        index = GraphIndex(model)
+        self.opset = index.opset
+        self.nodes = list(nodes(model.graph.node))
+        self.types = index.types | {v.name: v.type.tensor_type.elem_type for v in index.values()}
+        self.constants = {t.name: t for each in graphs(model.graph) for t in each.initializer}
+        self.types |= {name: tensor.data_type for name, tensor in self.constants.items()}
+        self.producers = {name: node for node in self.nodes for name in node.output if name}
+        self.consumers: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+
+
+def distinct(model: ModelProto) -> ModelProto:
+    """The graph with names of their own for what graphs inside nodes make; itself where they have them."""
+    defined = Counter(name for graph in graphs(model.graph) for name in defined_names(graph))
+    if all(count == 1 for count in defined.values()):
+        return model
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    fresh, used = FreshNames.of(copied), set(defined_names(copied.graph))
+    for graph in list(graphs(copied.graph))[1:]:
+        own = {name for name in defined_names(graph) if name}
+        names = {name: fresh(name) for name in sorted(own & used)}
+        for each in graphs(graph):
+            rename(each, names)
+        used |= own
+    return copied
 
 
 def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
@@ -102,28 +166,17 @@ def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
         return model
 
 
-def to_half(model: ModelProto, plan: HalfPlan) -> ModelProto:
-    """The graph of a plan, which was made of the same graph, ``modern`` for its precision.
-
-    A tensor that is made in half precision is called as before with the precision after it; where somebody reads it in
-    32 bits, or outside, a Cast makes the one with the old name.
-    """
-    converted = _HalfWriter(model, plan).write()
-    converted.graph.ClearField("value_info")
-    return converted
-
-
 def _reason(
     node: NodeProto,
-    graph: GraphIndex,
+    graph: FlatGraph,
     target: TargetSpec,
     precision: str,
-    largest: Mapping[str, float],
+    seen: Mapping[str, Seen],
     wide: set[str],
 ) -> str:
     """Why a node stays in float32; "" where it need not. Notes what it makes that is too wide."""
     if inner_graphs(node):
-        return "it has subgraphs"
+        return "it has graphs inside, which are converted on their own"
     if not _makes_floats(node, graph) and node.op_type != "QuantizeLinear":
         return "it outputs no floats"  # and computes in what it reads
     if not _fits(node, graph, precision):
@@ -147,123 +200,76 @@ def _reason(
             return f"its constant {name} has values up to {most:.3g}"
         if constant.size == 1 and 0 < most < SMALLEST[precision]:
             return f"its constant {name} is {most:.3g}"
+    margin = STEEP_MARGIN if node.op_type in STEEP else MARGIN
     for name in (*node.input, *node.output):
-        if largest.get(name, 0.0) * MARGIN > limit:
-            return f"{name} reached {largest[name]:.3g}"
-    if node.op_type in target.keeps_fp32:
+        if (each := seen.get(name)) is None:
+            continue
+        if each.largest * (margin if name in node.output else MARGIN) > limit:
+            return f"{name} reached {each.largest:.3g}"
+        if each.rounding < LEAST_ROUNDING[precision] and node.op_type not in PASSES:
+            return f"{name} would keep {each.rounding:.0f} dB, as its values are small"
+    if node.op_type in target.keeps_fp32 and not _proven(node, graph, precision, seen):
         return f"{node.op_type} needs the range"
     return ""
 
 
-def _keep_qdq_together(graph: GraphIndex, reasons: dict[str, str]) -> None:
+def _proven(node: NodeProto, graph: FlatGraph, precision: str, seen: Mapping[str, Seen]) -> bool:
+    """Whether what was seen shows that no value inside an operator that needs the range leaves that of 16 bits.
+
+    What it reads and makes is in range already. A sum is at most as large as its terms together.
+    """
+    if precision == "bf16":  # whose range is float32's; a sum of many has too few bits
+        return node.op_type not in SUMS and all(name in seen for name in _floats(node, graph))
+    names = [name for name in _floats(node, graph) if name not in graph.constants]
+    if not names or any(name not in seen for name in names):
+        return False
+    if node.op_type not in SUMS:
+        return True
+    read, out = seen[names[0]], seen.get(node.output[0])
+    if names[0] != node.input[0] or out is None or not read.size or not out.size:
+        return False
+    normal = node.op_type not in ("ReduceL1", "ReduceLogSum", "ReduceMean", "ReduceSum", "ReduceL2", "ReduceSumSquare",
+                                  "ReduceLogSumExp")  # fmt: skip
+    terms = read.size if normal else max(1, read.size // out.size)
+    if node.op_type == "ReduceLogSumExp":
+        return False
+    term = read.largest**2 if node.op_type in SQUARES else read.largest
+    return term * MARGIN * terms <= LARGEST[precision]
+
+
+def _floats(node: NodeProto, graph: FlatGraph) -> list[str]:
+    """The float tensors that a node reads and makes."""
+    return [n for n in (*node.input, *node.output) if n and graph.types.get(n) == TensorProto.FLOAT]
+
+
+def _keep_qdq_together(graph: FlatGraph, reasons: dict[str, str]) -> None:
     """A layer and the DequantizeLinear before it become one kernel, and a Cast between them would prevent that."""
     open_ = list(graph.nodes)
     while open_:
         node = open_.pop()
         producers = [graph.producers[n] for n in node.input if n in graph.producers]
         if node.op_type == "QuantizeLinear":
-            group = [node] if producers and _id(producers[0]) in reasons else []
+            group = [node] if producers and node_id(producers[0]) in reasons else []
         else:
             group = [m for m in producers if m.op_type == "DequantizeLinear"]
-            group = [node, *group] if group and any(_id(n) in reasons for n in (node, *group)) else []
+            group = [node, *group] if group and any(node_id(n) in reasons for n in (node, *group)) else []
         for each in group:
-            if _id(each) not in reasons:
-                reasons[_id(each)] = "it is fused with nodes that stay in fp32"
+            if node_id(each) not in reasons:
+                reasons[node_id(each)] = "it is fused with nodes that stay in fp32"
                 # Whoever reads what it makes may follow, and what it reads.
                 open_ += [each, *(reader for name in each.output for reader in graph.consumers.get(name, ()))]
 
 
-class _HalfWriter:
-    """Writes the nodes anew, in order, with casts where two precisions meet."""
-
-    def __init__(self, model: ModelProto, plan: HalfPlan) -> None:
-        self.index = GraphIndex(model)
-        self.model = ModelProto()
-        self.model.CopyFrom(model)
-        self.plan, self.changed = plan, set(plan.nodes)
-        self.kind, self.suffix = KINDS[plan.precision], f"_{plan.precision}"
-        self.fresh = FreshNames.of(model)
-        self.nodes: list[NodeProto] = []
-        self.low: dict[str, str] = {}  # tensors that are made in half precision: old name -> new name
-        self.there: dict[str, str] = {}  # those that a Cast or a constant makes in half precision: old name -> new name
-        self.back: set[str] = set()  # those that a Cast makes in float32 again
-
-    def write(self) -> ModelProto:
-        graph = self.model.graph
-        outside = {o.name for o in graph.output}.union(*map(captured, graph.node))
-        for original in graph.node:
-            node = NodeProto()
-            node.CopyFrom(original)
-            low = _id(original) in self.changed
-            takes = _convertible(original, self.index, self.plan.precision) if low else set()
-            for i, name in enumerate(node.input):
-                if i in takes:
-                    node.input[i] = self._low(name)
-                elif name in self.low:
-                    node.input[i] = self._high(name)
-            if low:
-                self._change(node)
-            self.nodes.append(node)
-            for name in original.output:
-                if name in self.low and name in outside:
-                    self._high(name)
-        del graph.node[:]
-        graph.node.extend(self.nodes)
-        read = read_names(graph)
-        initializers = [t for t in graph.initializer if t.name in read]
-        del graph.initializer[:]
-        graph.initializer.extend(initializers)
-        return self.model
-
-    def _change(self, node: NodeProto) -> None:
-        """Let a node compute in half precision: the names of what it makes, and types in its attributes."""
-        for i, name in enumerate(node.output):
-            if name and self.index.types.get(name) == TensorProto.FLOAT:
-                node.output[i] = self.low[name] = self.fresh(name + self.suffix)
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype", "output_dtype") and attribute.i == TensorProto.FLOAT:
-                attribute.i = self.kind
-            elif attribute.name == "value" and attribute.t.data_type == TensorProto.FLOAT:
-                attribute.t.CopyFrom(self._array(numpy_helper.to_array(attribute.t), attribute.t.name))
-
-    def _low(self, name: str) -> str:
-        """A tensor in half precision."""
-        if low := self.low.get(name) or self.there.get(name):
-            return low
-        low = self.there[name] = self.fresh(name + self.suffix)
-        if name in self.index.constants:
-            array = numpy_helper.to_array(self.index.constants[name])
-            self.model.graph.initializer.append(self._array(array, low))
-        else:
-            cast = self.fresh(f"{low}_cast")
-            self.nodes.append(helper.make_node("Cast", [name], [low], name=cast, to=self.kind))
-        return low
-
-    def _high(self, name: str) -> str:
-        """A tensor that is made in half precision, in 32."""
-        if name not in self.back:
-            self.back.add(name)
-            low = self.low[name]
-            cast = self.fresh(f"{low}_back")
-            self.nodes.append(helper.make_node("Cast", [low], [name], name=cast, to=TensorProto.FLOAT))
-        return name
-
-    def _array(self, array: Array, name: str) -> TensorProto:
-        limit = LARGEST[self.plan.precision]
-        inside = np.where(np.isfinite(array), np.clip(array, -limit, limit), array)
-        return numpy_helper.from_array(inside.astype(DTYPES[self.plan.precision]), name)
-
-
-def _id(node: NodeProto) -> str:
+def node_id(node: NodeProto) -> str:
     """What a node makes: names of nodes may be empty, or the same twice."""
     return next((str(name) for name in node.output if name), "")
 
 
-def _makes_floats(node: NodeProto, graph: GraphIndex) -> bool:
+def _makes_floats(node: NodeProto, graph: FlatGraph) -> bool:
     return any(graph.types.get(name) == TensorProto.FLOAT for name in node.output)
 
 
-def _float_constant(graph: GraphIndex, name: str) -> npt.NDArray[np.float32] | None:
+def _float_constant(graph: FlatGraph, name: str) -> npt.NDArray[np.float32] | None:
     tensor = graph.constants.get(name)
     if tensor is None or tensor.data_type != TensorProto.FLOAT:
         return None
@@ -299,7 +305,7 @@ def _allowed(op: str, opset: int, domain: str) -> dict[str, frozenset[str]]:
     return {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
 
 
-def _fits(node: NodeProto, graph: GraphIndex, precision: str) -> bool:
+def _fits(node: NodeProto, graph: FlatGraph, precision: str) -> bool:
     """Whether ONNX defines the operator with all its float outputs in half precision."""
     schema = _schema(node.op_type, graph.opset, node.domain)
     if schema is None:
@@ -307,10 +313,10 @@ def _fits(node: NodeProto, graph: GraphIndex, precision: str) -> bool:
     takes = _takes(schema, precision)
     outputs = [p for i, p in _parameters(node.output, list(schema.outputs))
                if graph.types.get(node.output[i]) == TensorProto.FLOAT]  # fmt: skip
-    return all(map(takes, outputs)) and (bool(outputs) or bool(_convertible(node, graph, precision)))
+    return all(map(takes, outputs)) and (bool(outputs) or bool(convertible(node, graph, precision)))
 
 
-def _convertible(node: NodeProto, graph: GraphIndex, precision: str) -> set[int]:
+def convertible(node: NodeProto, graph: FlatGraph, precision: str) -> set[int]:
     """The inputs that are floats and may be of 16 bits."""
     schema = _schema(node.op_type, graph.opset, node.domain)
     if schema is None or (node.op_type == "Cast"):

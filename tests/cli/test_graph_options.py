@@ -1,0 +1,83 @@
+"""Commands that take a .onnx file, and what such a file does not say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.zoo.bundles.bundle import read_bundle
+
+SIZE = ("--size", "8x12", "--mean", "0.5", "--std", "0.25")
+
+
+@pytest.fixture
+def graph(tmp_path, monkeypatch):
+    """Images of any size to four scores, and their mean."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("ReduceMean", ["r"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w_"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])]
+    made = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "net.onnx")
+    np.savez("data.npz", x=np.random.default_rng(1).normal(size=(20, 3, 8, 12)).astype(np.float32))
+    return tmp_path / "net.onnx"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info net.onnx", "verify net.onnx", "predict net.onnx data.npz", "profile net.onnx --seconds 0",
+        "bench net.onnx --data data.npz --seconds 0 --no-memory", "check net.onnx --target cpu",
+        "export net.onnx -o out.onnx", "pack net.onnx -o packed", "open net.onnx -o opened",
+        "compress net.onnx --int8 --data data.npz -o small --keep-slower --accept",
+    ],
+)  # fmt: skip
+def test_every_command_takes_a_file_with_what_it_does_not_say(command, graph, run):
+    words = command.split()
+    first = run(*words)
+    if words[0] != "check":  # which asks nothing of images
+        assert first.exit_code == 1
+        assert first.stderr.splitlines()[-2:] == [
+            "error: net.onnx reads images of any size",
+            "hint:  say which one with --size HEIGHTxWIDTH; if they are none: --processor arrays",
+        ]
+    second = run(*words, *SIZE)
+    assert second.exit_code == 0, second.stderr
+
+
+def test_a_model_without_a_task_predicts_what_its_outputs_are(graph, run):
+    rows = json.loads(run("predict", graph, "data.npz", *SIZE, "--json").stdout)
+    assert len(rows) == 20
+    assert rows[0]["y"]["shape"] == [4]
+    assert len(rows[0]["y"]["first"]) == 4
+
+
+def test_a_file_is_opened_once_and_kept(graph, run):
+    (graph.parent / "labels.txt").write_text("a\nb\nc\nd\n")
+    result = run("open", graph, *SIZE, "--labels", "labels.txt", "--task", "image-classification", "-o", "theirs")
+    assert result.exit_code == 0, result.stderr
+    manifest = read_bundle(graph.parent / "theirs").manifest
+    assert (manifest.task, manifest.labels) == ("image-classification", tuple("abcd"))
+    assert manifest.input.shape == ("batch", 3, 8, 12)
+    assert "top" in json.loads(run("predict", "theirs", "data.npz", "--json").stdout)[0]
+    again = run("open", graph, *SIZE, "-o", "theirs")
+    assert (again.exit_code, again.stderr.splitlines()[0]) == (1, "error: theirs is already a finished bundle")
+    assert run("open", graph, *SIZE, "-o", "theirs", "--force").exit_code == 0
+    assert read_bundle(graph.parent / "theirs").manifest.labels == ()
+
+
+def test_options_of_a_file_are_for_files(graph, run):
+    run("open", graph, *SIZE, "-o", "theirs")
+    result = run("info", "theirs", "--size", "8")
+    assert result.exit_code == 2
+    assert "--size is for a .onnx file; other models know theirs" in result.stderr
