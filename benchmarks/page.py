@@ -11,6 +11,7 @@ from typing import Any
 
 from gpu_roofline import render as render_gpu
 from page_campaign import render as render_campaign
+from page_graphs import render as render_graphs
 from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
@@ -25,6 +26,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SCALING = ROOT / "docs" / "scaling.md"
 CAMPAIGN = ROOT / "docs" / "campaign.md"
 REAL_FILES = ROOT / "docs" / "real_files.md"
+GRAPHS = ROOT / "docs" / "graphs.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
     "tinynet": "at least 4x smaller and 2x faster within 0.5 points of accuracy",
@@ -412,8 +414,14 @@ def real_files() -> str:
     return render_real_files(result) + _machine(result["machine"])
 
 
+def graphs() -> str:
+    """docs/graphs.md."""
+    return render_graphs(json.loads((RESULTS / "graphs.json").read_text("utf8")))
+
+
 def main() -> None:
-    for path, write in ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (REAL_FILES, real_files)):
+    pages = ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs), (REAL_FILES, real_files))
+    for path, write in pages:
         path.write_text(write(), "utf8")
         print(f"wrote {path.relative_to(ROOT)}")
 

@@ -64,9 +64,14 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
 @click.option("--target", shell_complete=names("target"), help="Target of the graph [default: that of --to].")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "bf16", "fp8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "fp8", "int8", "int8-fp16", "int8-bf16"]),
     default="fp32",
-    help="Precision of float layers; fp8 replaces int8.",
+    help="Precision of float layers; fp8 replaces int8; int8 calibrates on --data.",
+)
+@click.option(
+    "--calibration-cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Scales for int8, of TensorRT's calibrator.",
 )
 @data_option(required=False)
 @click.option(
@@ -85,6 +90,7 @@ def export(
     to: str,
     target: str | None,
     precision: str,
+    calibration_cache: Path | None,
     data: str | None,
     shapes: tuple[tuple[str, tuple[int, int, int]], ...],
     version_compatible: bool,
@@ -117,6 +123,7 @@ def export(
         precision=precision,
         engine=engine,
         data=data,
+        calibration_cache=calibration_cache,
         force=force,
         registry=resolver(),
         progress=Bars(),

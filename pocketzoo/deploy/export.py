@@ -44,6 +44,7 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
+INT8 = "int8"
 USUAL = 128  # of a free axis such as tokens: what an engine is tuned for
 
 
@@ -57,6 +58,7 @@ def export(
     precision: str = "fp32",
     engine: EngineOptions | None = None,
     data: str | Path | Dataset | None = None,
+    calibration_cache: str | Path | None = None,
     force: bool = False,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
@@ -65,11 +67,13 @@ def export(
 
     ``to`` names an exporter, or a back end that builds a form of its own. An int8 bundle is encoded for ``target``
     (default: that of ``to``) from its saved plan. ``precision`` ("fp16", "bf16") converts the float layers where their
-    values stay in range, as samples of ``data`` show; "fp8" runs the layers of the int8 plan in fp8, with weights
-    rounded to suit ``data``, and the rest in fp16. ``engine`` has options for building an engine. Without ``out`` the
-    file goes into the bundle; folders, half-precision graphs, and anything of a registered model go into the current
-    folder. A language model exports its generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``,
-    in the precision they have. ``force`` changes a bundle that is signed, which drops its signature.
+    values stay in range, as samples of ``data`` show. "fp8" runs the layers of an int8 plan in fp8, that of the bundle
+    or one that is made of ``data``, which weights are rounded to suit, and the rest in fp16. "int8" quantizes a float
+    model on ``data``, or by the scales of a ``calibration_cache`` of TensorRT's; "int8-fp16" and "int8-bf16" convert
+    the rest too. ``engine`` has options for building an engine. Without ``out`` the file goes into the bundle; folders,
+    half-precision graphs, what is quantized here, and anything of a registered model go into the current folder. A
+    language model exports its generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the
+    precision they have. ``force`` changes a bundle that is signed, which drops its signature.
 
     Raises:
         SignatureError: the file is to go into a bundle that is signed, and ``force`` does not say to.
@@ -85,9 +89,50 @@ def export(
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     if engine is not None and builder is not None:
         engine.check(builder.build_options, f"--to {to}")
+    if precision != "fp32" and builder is not None:
+        _check_builder(builder, spec)
+    quantizes = precision.partition("-")[0] == INT8 or (precision == "fp8" and data is not None)
+    if calibration_cache is not None and precision.partition("-")[0] != INT8:
+        raise ExportError(f"a calibration cache is for int8, and the precision is {precision}", "add --precision int8")
     bundle = open_model(model, registry=resolver, progress=progress)
+    write = partial(
+        _export, exporter=exporter, builder=builder, spec=spec, engine=engine, data=data, force=force,
+        resolver=resolver, progress=progress,
+    )  # fmt: skip
+    if not quantizes:
+        return write(bundle, Path(model).exists(), out, precision)
+    rest = precision if precision == "fp8" else precision.partition("-")[2] or "fp32"
+    if bundle.targets() != ("",):
+        return write(bundle, Path(model).exists(), out, rest)
+    from pocketzoo.deploy.int8_export import quantized  # it needs onnx
+
+    place = Path(out or f"{as_file_name(bundle.manifest.name)}.{precision}{exporter.suffix}")
+    _check_place(place, exporter, named_by_user=out is not None)
+    with scratch_folder() as folder:
+        bundle = quantized(
+            bundle, spec, folder, data=data, cache=calibration_cache, resolver=resolver, progress=progress
+        )
+        return write(bundle, False, place, rest)
+
+
+def _export(
+    bundle: Bundle,
+    lies_here: bool,
+    out: str | Path | None,
+    precision: str,
+    *,
+    exporter: ExporterSpec,
+    builder: BackendSpec | None,
+    spec: TargetSpec,
+    engine: EngineOptions | None,
+    data: str | Path | Dataset | None,
+    force: bool,
+    resolver: Resolver,
+    progress: Progress,
+) -> Path:
+    """``export`` of a bundle that was opened; ``lies_here``: by its path, so that it can take the file."""
     alongside = exporter.folder or (precision != "fp32" and not exporter.asks)
-    inside = out is None and Path(model).exists() and not alongside
+    inside = out is None and lies_here and not alongside
     half = "" if precision == "fp32" else f".{precision}"
     name = f"{as_file_name(bundle.manifest.name)}{half if alongside else ''}{exporter.suffix}" if out is None else ""
     place = Path(out) if out is not None else Path(name)
@@ -191,6 +236,20 @@ def _check_support(target: TargetSpec, precision: str, resolver: Resolver) -> No
     backend = open_backend(owner)
     if backend.support(target).builds and not (support := backend.support(target, precision)).builds:
         raise ExportError(support.why, support.fix)
+
+
+def _check_builder(builder: BackendSpec, target: TargetSpec) -> None:
+    """Before samples are read.
+
+    Raises:
+        ExportError: what builds for the target is not installed, or does not build on this machine.
+    """
+    support = open_backend(builder).support(target)
+    if not support.builds:
+        raise ExportError(
+            f"no engine can be built here: {support.why}",
+            f"{support.fix}; the graph for it, which trtexec builds elsewhere: --to trtexec --target {target.name}",
+        )
 
 
 def _check_place(place: Path, exporter: ExporterSpec, *, named_by_user: bool) -> None:

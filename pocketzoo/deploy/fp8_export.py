@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import onnx
+from onnx import version_converter
 
 from pocketzoo.compress.pipeline.compress_model import graph_plans
 from pocketzoo.compress.quantization.fp8 import Fp8Layers
@@ -22,8 +23,9 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.graphs.load_graph import load_graph
-from pocketzoo.zoo.graphs.rewriting.half_precision import check_precision
+from pocketzoo.zoo.graphs.rewriting.half_precision import QDQ_OPSET, check_precision
 from pocketzoo.zoo.models.resolver import Resolver
 
 # dB. Each layer loses 29 to 30 at three bits of mantissa on either side, and layers add up: EfficientNet-Lite0, with 31
@@ -72,7 +74,7 @@ def convert_fp8(
     """``write_fp8`` of one graph, on what it reads; and the ratio of signal to error in dB, where it is known."""
     check_precision("fp8", target)
     assert target.fp8 is not None  # by that check
-    floats = model = load_graph(bundle.graph("", graph))
+    floats = model = _with_float8(load_graph(bundle.graph("", graph)))
     layers: Fp8Layers | None = None
     for compressor, plan in graph_plans(bundle, resolver.compressors(bundle), graph):
         if compressor.fp8 is not None:
@@ -95,6 +97,23 @@ def convert_fp8(
     with replacing_file(out) as temporary:
         onnx.save(written, temporary)
     return layers, ratio
+
+
+def _with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in the opset that brought float8, or a later one.
+
+    Raises:
+        ExportError: onnx cannot convert it.
+    """
+    if opset_of(model) >= QDQ_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, QDQ_OPSET)
+    except Exception as error:  # the converter's own
+        raise ExportError(
+            f"fp8 needs opset {QDQ_OPSET}, and the graph of opset {opset_of(model)} cannot be converted: {error}",
+            f"export the graph with opset {QDQ_OPSET}, or use --precision fp16",
+        ) from error
 
 
 def _counted(layers: Fp8Layers) -> str:

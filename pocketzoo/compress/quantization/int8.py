@@ -101,7 +101,7 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
     layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
     inputs = layer_inputs_of(index, layers) if refine else {}
-    seen = observe(model, _tensors(index, set(names), ARITHMETIC | PASSING), samples, set(inputs.values()))
+    seen = observe(model, needed_tensors(index, set(names), ARITHMETIC | PASSING), samples, set(inputs.values()))
     ranges = seen.ranges(config)
     if config.ranges in ("auto", "mse"):
         ranges |= {x: cut_below(seen.histograms[x], ranges[x], f) for x, f in gated(index).items() if x in ranges}
@@ -186,7 +186,7 @@ def with_needed_ranges(model: ModelProto, plan: Int8Plan) -> Int8Plan:
     if not plan.excluded:
         return plan
     index = GraphIndex(whole_gates(plain_operands(model, plan.layers)))
-    tensors = set(_tensors(index, set(plan.layers), ARITHMETIC | PASSING))
+    tensors = set(needed_tensors(index, set(plan.layers), ARITHMETIC | PASSING))
     return replace(plan, ranges={name: r for name, r in plan.ranges.items() if name in tensors})
 
 
@@ -255,7 +255,7 @@ def _encode(
         if plan.dynamic:
             dynamic.quantize(smoothed, plan.dynamic, tensors)
             layers -= set(plan.dynamic)
-    tensors_of = _tensors(GraphIndex(smoothed), layers, encoding.operators)
+    tensors_of = needed_tensors(GraphIndex(smoothed), layers, encoding.operators)
     ranges = {name: ranges[name] for name in tensors_of if name in ranges}
     Int8Writer(smoothed, ranges, layers, tensors, encoding).run()
 
@@ -317,7 +317,7 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     return total.hexdigest() if tensors else ""
 
 
-def _tensors(index: GraphIndex, layers: set[str], operators: Collection[str]) -> list[str]:
+def needed_tensors(index: GraphIndex, layers: set[str], operators: Collection[str]) -> list[str]:
     """Activations next to an operator that will be int8: its inputs, and its output once its activation ran.
 
     ``operators`` are those that there are kernels for besides layers.
@@ -336,7 +336,7 @@ def _tensors(index: GraphIndex, layers: set[str], operators: Collection[str]) ->
                 names.setdefault(name)
         operator = operator_of(node)
         for made in filter(None, node.output):
-            out = index.after_activation(made, ACTIVATIONS)
+            out = made if moves(node) else index.after_activation(made, ACTIVATIONS)
             floats = out in index.outputs or integers.recurs(out)
             if not floats and (operator is None or operator.quantizes_output):
                 names.setdefault(out)
@@ -349,7 +349,7 @@ def _constant(index: GraphIndex, name: str) -> Array:
 
 def _plain(index: GraphIndex, node: NodeProto) -> bool:
     """Whether a layer multiplies its input by one matrix, or one a group."""
-    return OPERATORS[node.op_type].rank in (None, len(index.constants[node.input[1]].dims))
+    return OPERATORS[node.op_type].kind == "convolution" or len(index.constants[node.input[1]].dims) == 2
 
 
 def _takes_bias(node: NodeProto) -> bool:

@@ -91,7 +91,8 @@ class _CostTable:
         ]
 
     def _row(self, node: NodeProto, scope: Scope) -> LayerCost:
-        stored = [weight for name in weights(node) for weight in _weights(scope, name)]
+        # One that a node reads twice, as both matrices of a GRU, is one.
+        stored = list({weight.key: weight for name in weights(node) for weight in _weights(scope, name)}.values())
         new = [weight for weight in stored if weight.key not in self.counted]
         self.counted.update(weight.key for weight in stored)
         number, note = 0, ""

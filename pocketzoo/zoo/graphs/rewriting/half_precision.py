@@ -31,7 +31,7 @@ KINDS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 DTYPES: dict[str, npt.DTypeLike] = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 LARGEST = {"fp16": 65504.0, "bf16": 3.3e38}
 SMALLEST = {"fp16": 2.0**-14, "bf16": 1.2e-38}  # with all bits of the mantissa
-BF16_OPSET = 22
+BF16_OPSET, QDQ_OPSET = 22, 19
 MARGIN = 2.0  # how many times a calibrated value may be exceeded on other data,
 STEEP_MARGIN = 16.0  # and one of what grows faster than what it reads
 STEEP = ("Exp", "Pow", "Reciprocal", "ReduceProd", "ReduceSumSquare", "ReduceLogSumExp")
@@ -155,13 +155,17 @@ def distinct(model: ModelProto) -> ModelProto:
 
 
 def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
-    """For bf16 the graph in the opset that brought it to convolutions, where the target reads that."""
-    opset = opset_of(model)
-    newest = target.newest_opset or BF16_OPSET
-    if precision != "bf16" or opset >= BF16_OPSET or newest < BF16_OPSET:
+    """The graph in the opset that brought the precision to its operators, where the target reads that.
+
+    To convolutions bf16 came with 22; to Q/DQ nodes fp16 came with 19.
+    """
+    needed = BF16_OPSET if precision == "bf16" else QDQ_OPSET
+    if precision != "bf16" and not any(node.op_type in QDQ for node in model.graph.node):
+        return model
+    if opset_of(model) >= needed or (target.newest_opset or needed) < needed:
         return model
     try:
-        return version_converter.convert_version(model, BF16_OPSET)
+        return version_converter.convert_version(model, needed)
     except Exception:  # the converter's own; it lacks some operators, and those stay in float32
         return model
 
