@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ import numpy as np
 import onnx
 from graph_generator import Generated
 from graph_noise import FEED, bound, noisy, operands
+from graph_recount import recounted
 from onnx import ModelProto, TensorProto, numpy_helper
 
 CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of one with the reference evaluator
-# Noise is drawn, not the one that rounding makes: energies of few values differ by this much by chance.
-NOISE = 25.0
+# An error's energy over that of the simulation's: 1 in the median, and 4 at the most in hundreds of graphs.
+NOISE = 8.0
+DRAWS = 12  # of the simulation, where one is exceeded
 LEVEL = 1e-6  # of the energy of an output, which float32 differs by from one order of summation to another
-CUTS = 0.5  # of the energy of that noise: a value that lies between two steps may go either way
+CUTS = 1.5  # of the energy of that noise: a value that lies between two steps may go either way
 
 
 @dataclass
@@ -103,6 +105,26 @@ def reason_of(message: str) -> str:
     return re.sub(r"\d+", "N", message)[:160]
 
 
+Change = Callable[[ModelProto, Any], ModelProto]
+
+
+def anew(model: ModelProto, plan: Any, change: Change = lambda model, _: model) -> ModelProto:
+    """The float graph as layers are rewritten before they are quantized, with a ``change`` to it and to each body."""
+    from pocketzoo.compress.quantization import elementwise, int8, int8_bodies, smoothquant
+    from pocketzoo.zoo.graphs.operands import plain_operands
+
+    plain = int8_bodies.apply_bodies(model, plan, functools.partial(anew, change=change))
+    own = int8_bodies.without_bodies(plan)
+    plain = elementwise.whole_gates(plain_operands(plain, own.layers))
+    return change(smoothquant.apply(plain, int8.divisors(plan)), int8.with_needed_ranges(plain, own))
+
+
+def _noisy(model: ModelProto, plan: Any, *, symmetric: bool, draw: int) -> ModelProto:
+    ranges = {name: (r.low, r.high, r.magnitude) for name, r in plan.ranges.items()}
+    names = {*plan.layers, *(table.removesuffix(".weight") for table in plan.tables)}
+    return noisy(model, ranges, names, symmetric=symmetric, draw=draw)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """What libraries write to the standard error from C is not shown."""
@@ -178,6 +200,7 @@ class Checker:
         if wrong := unequal(given, written, room):
             checked.findings.append(f"import: {wrong}")
             return
+        self._recounted(graph, model, checked)
         ways = ("auto", "static", "dynamic")
         config = Int8Config(activations=ways[graph.seed % 3], smooth=graph.seed % 2 == 0)
         refine = graph.seed % 4 != 3
@@ -191,32 +214,47 @@ class Checker:
         expected = self._expected(graph, model, plan, exact, checked)
         for number, target in enumerate(self.targets.values()):
             refer = number == graph.seed % len(self.targets)
-            self._encoded(graph, model, plan, target, exact, expected[target.int8.symmetric], checked, refer=refer)
+            self._encoded(graph, model, plan, target, exact, expected, checked, refer=refer)
+
+    def _recounted(self, graph: Generated, model: ModelProto, checked: Checked) -> None:
+        """Hold the table of costs to a count of our own."""
+        from pocketzoo.zoo.graphs.cost import layer_costs
+
+        sample, wide = graph.feed(1, 4), ModelProto()
+        wide.CopyFrom(model)
+        own = {output.name for output in model.graph.output}
+        names = [name for node in model.graph.node for name in node.output if name and name not in own]
+        wide.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+        counted = recounted(model, {**sample, **outputs_of(wide, sample, rewritten=False)})
+        if counted is None:
+            return
+        rows = layer_costs(model, sample)
+        told = sum(row.parameters for row in rows), sum(row.macs for row in rows)
+        checked.count("recounted")
+        if told != counted:
+            checked.findings.append(f"{told} parameters and multiply-accumulates, recounted {counted}")
 
     def _expected(
         self, graph: Generated, model: ModelProto, plan: Any, exact: FEED, checked: Checked
-    ) -> dict[bool, FEED]:
-        """The energy of the noise that an output should have, by whether ranges are symmetric."""
-        from pocketzoo.compress.quantization import int8, smoothquant
-        from pocketzoo.zoo.graphs.operands import plain_operands
-
+    ) -> Callable[[bool, int], FEED]:
+        """The energy of the noise that an output should have, by whether ranges are symmetric, and the draw."""
         feed = graph.feed(ROWS, 2)
-        plain = smoothquant.apply(plain_operands(model, plan.layers), int8.divisors(plan))
-        if plain.SerializeToString() != model.SerializeToString():
+        if (plain := anew(model, plan)) is not model:
             room = {name: 1e-8 * energy(out, 0) + 1e-12 for name, out in exact.items()}
             if wrong := unequal(outputs_of(plain, feed), exact, room):
                 checked.findings.append(f"written anew in floats: {wrong}")
-        needed = int8.with_needed_ranges(model, plan)
-        ranges = {name: (r.low, r.high, r.magnitude) for name, r in needed.ranges.items()}
-        names = {*plan.layers, *(table.removesuffix(".weight") for table in plan.tables)}
-        expected = {}
-        for symmetric in {target.int8.symmetric for target in self.targets.values()}:
-            simulated = outputs_of(noisy(plain, ranges, names, symmetric=symmetric), feed)
-            expected[symmetric] = {name: energy(simulated[name], exact[name]) for name in exact}
+
+        @functools.cache
+        def expected(symmetric: bool, draw: int) -> FEED:
+            change = functools.partial(_noisy, symmetric=symmetric, draw=draw)
+            simulated = outputs_of(anew(model, plan, change), feed)
+            return {name: energy(simulated[name], exact[name]) for name in exact}
+
         return expected
 
     def _encoded(
-        self, graph: Generated, model: ModelProto, plan: Any, target: Any, exact: FEED, expected: FEED,
+        self, graph: Generated, model: ModelProto, plan: Any, target: Any, exact: FEED,
+        draws: Callable[[bool, int], FEED],
         checked: Checked, *, refer: bool,
     ) -> None:  # fmt: skip
         from pocketzoo.compress.quantization import int8
@@ -226,8 +264,14 @@ class Checker:
         feed = graph.feed(ROWS, 2)
         level = {name: LEVEL * energy(out, 0) + 1e-12 for name, out in exact.items()}
         given = outputs_of(encoded, feed)
-        if wrong := unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
-            checked.findings.append(f"{target.name}: more noise than its steps make: {wrong}")
+        expected = draws(target.int8.symmetric, 0)
+        if unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
+            # A norm of values that are nearly equal, or nearly zero, makes much of little, now and then.
+            every = [draws(target.int8.symmetric, draw) for draw in range(DRAWS)]
+            expected = {name: max(each[name] for each in every) for name in exact}
+            checked.count("ill-conditioned")
+            if wrong := unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact}):
+                checked.findings.append(f"{target.name}: more noise than its steps make: {wrong}")
         cuts = {name: CUTS * expected[name] + level[name] for name in exact}
         if wrong := unequal(given, outputs_of(encoded, feed, rewritten=False), cuts):
             checked.findings.append(f"{target.name}: with and without rewriting: {wrong}")

@@ -7,6 +7,7 @@ rounds it to whole steps, and adds noise of half a step either way to each weigh
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,22 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 Array = Any
 FEED = dict[str, Array]
-NOISY = "{}//noisy"  # no name of a generated graph has two strokes
+GRAPHS = count()  # what is put into each graph has names of its own; none that was generated has two strokes
 
 
 def noisy(
-    model: ModelProto, ranges: dict[str, tuple[float, float, float]], layers: set[str], *, symmetric: bool
+    model: ModelProto,
+    ranges: dict[str, tuple[float, float, float]],
+    layers: set[str],
+    *,
+    symmetric: bool,
+    draw: int = 0,
 ) -> ModelProto:
     """The float graph with tensors rounded in ``ranges`` (name -> ends, magnitude), and noise on weights of ``layers``.
 
-    ``symmetric``: ranges are those of int8 around zero.
+    ``symmetric``: ranges are those of int8 around zero. Each ``draw`` has other noise; from 1 on steps begin elsewhere.
     """
-    made = ModelProto()
+    made, tag = ModelProto(), f"//{next(GRAPHS)}"
     made.CopyFrom(model)
     graph, stored = made.graph, {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes: list[NodeProto] = []
@@ -40,11 +46,12 @@ def noisy(
             step = max(high - low, 1e-12) / 255
             zero = round(-low / step)
             low, high = -zero * step, (255 - zero) * step
-        ends = [(f"{name}//low", low), (f"{name}//high", high)]
+        base = f"{name}{tag}"
+        ends = [(f"{base}//low", low), (f"{base}//high", high)]
         graph.initializer.extend(numpy_helper.from_array(np.array(end, np.float32), each) for each, end in ends)
-        nodes.append(helper.make_node("Clip", [name, *(each for each, _ in ends)], [f"{name}//cut"]))
-        nodes.extend(_rounded(name, step, graph))
-        renamed[name] = NOISY.format(name)
+        nodes.append(helper.make_node("Clip", [name, *(each for each, _ in ends)], [f"{base}//cut"]))
+        nodes.extend(_rounded(base, step, graph, draw))
+        renamed[name] = f"{base}//noisy"
 
     for value in graph.input:
         if value.name in ranges:
@@ -54,9 +61,9 @@ def noisy(
         nodes.append(node)
         weight = node.input[1] if len(node.input) > 1 else ""
         if node.op_type in ("Conv", "Gemm", "MatMul") and weight in stored and _layer(weight) in layers:
-            _shake(node, stored[weight], graph)
+            _shake(node, stored[weight], graph, draw)
         if node.op_type == "Gather" and node.input[0] in stored and _layer(node.input[0]) in layers:
-            _shake(node, stored[node.input[0]], graph)
+            _shake(node, stored[node.input[0]], graph, draw)
         for name in node.output:
             if name in ranges:
                 cut(name)
@@ -70,12 +77,12 @@ def _layer(weight: str) -> str:
     return weight.removesuffix(".weight")
 
 
-def _shake(node: NodeProto, weight: Array, graph: GraphProto) -> None:
+def _shake(node: NodeProto, weight: Array, graph: GraphProto, draw: int) -> None:
     """Let a node read its weight with noise of half a step of each of its channels."""
     place = 0 if node.op_type == "Gather" else 1
     step = _steps(node, weight)
-    made = f"{node.output[0]}//weight"
-    value = weight + np.random.default_rng(weight.size).uniform(-0.5, 0.5, weight.shape) * step
+    made = f"{node.output[0]}//{next(GRAPHS)}//weight"
+    value = weight + np.random.default_rng([weight.size, draw]).uniform(-0.5, 0.5, weight.shape) * step
     graph.initializer.append(numpy_helper.from_array(value.astype(weight.dtype), made))
     node.input[place] = made
 
@@ -93,13 +100,17 @@ def _steps(node: NodeProto, weight: Array) -> Array:
     return np.abs(weight).max(rest, keepdims=True) / 127
 
 
-def _rounded(name: str, step: float, graph: GraphProto) -> list[NodeProto]:
+def _rounded(name: str, step: float, graph: GraphProto, draw: int) -> list[NodeProto]:
     """What is cut already, to whole steps."""
-    graph.initializer.append(numpy_helper.from_array(np.array(step, np.float32), f"{name}//step"))
+    start = np.random.default_rng([draw, len(graph.initializer)]).uniform(-0.5, 0.5) * step if draw else 0.0
+    for what, number in (("step", step), ("start", start)):
+        graph.initializer.append(numpy_helper.from_array(np.array(number, np.float32), f"{name}//{what}"))
     return [
-        helper.make_node("Div", [f"{name}//cut", f"{name}//step"], [f"{name}//steps"]),
+        helper.make_node("Add", [f"{name}//cut", f"{name}//start"], [f"{name}//moved"]),
+        helper.make_node("Div", [f"{name}//moved", f"{name}//step"], [f"{name}//steps"]),
         helper.make_node("Round", [f"{name}//steps"], [f"{name}//whole"]),
-        helper.make_node("Mul", [f"{name}//whole", f"{name}//step"], [NOISY.format(name)]),
+        helper.make_node("Mul", [f"{name}//whole", f"{name}//step"], [f"{name}//back"]),
+        helper.make_node("Sub", [f"{name}//back", f"{name}//start"], [f"{name}//noisy"]),
     ]
 
 

@@ -27,9 +27,9 @@ from pocketzoo.zoo.data.batches import Skipped
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.open_task import need_task, reading_of
+from pocketzoo.zoo.tasks.open_task import open_task, reading_of
 
-Answering = Callable[[Bundle], Answers]
+Answering = Callable[[Bundle], Answers | None]
 
 # Nothing on the page is fetched or run, whatever a label or a manifest holds.
 
@@ -83,9 +83,13 @@ def _answering(
     skipped = Skipped() if skip_bad else None
     registry = resolver.registry
 
-    def answers(bundle: Bundle) -> Answers:
+    def answers(bundle: Bundle) -> Answers | None:
         manifest = bundle.manifest
-        reading = {**reading_of(need_task(manifest, registry)), "fitted": manifest.data_columns}
+        task = open_task(manifest, registry)
+        if task is None:
+            progress.say(f"{manifest.name} has no task, so that its answers are not shown: nobody said what they mean")
+            return None
+        reading = {**reading_of(task), "reads": manifest.processor, "fitted": manifest.data_columns}
         known = load_data(data, seed=seed, **reading, skipped=skipped, registry=registry, progress=progress)
         return measure_confusion(bundle, known, skip_bad=skip_bad, registry=registry, progress=progress)
 
@@ -105,7 +109,9 @@ def _page(bundles: Sequence[Bundle], models: Sequence[str | Path], answering: An
         name = _title(i, bundles, models)
         sections.append(curves_section(bundles[i], i, name, f"training-{i}"))
         if answering is not None:
-            sections.append(answers_section(answering(bundles[i]), name, f"answers-{i}"))
+            answers = answering(bundles[i])
+            if answers is not None:
+                sections.append(answers_section(answers, name, f"answers-{i}"))
     details = [
         bundle_section(bundle, i, layers[i], title=_title(i, bundles, models), opened=i in subjects)
         for i, bundle in enumerate(bundles)

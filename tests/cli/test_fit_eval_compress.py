@@ -385,14 +385,14 @@ def stacked(tmp_path) -> Path:
     nodes = [
         helper.make_node("MatMul", ["x", "known"], ["a"]),
         helper.make_node("Reshape", ["a", "rows"], ["b"]),
-        helper.make_node("MatMul", ["b", "stack"], ["c"]),
+        helper.make_node("MatMul", ["b", "vector"], ["c"]),
         helper.make_node("Flatten", ["c"], ["y"]),
     ]
-    values = {"known": rng.normal(size=(16, 24)), "stack": rng.normal(size=(3, 8, 2))}
+    values = {"known": rng.normal(size=(16, 24)), "vector": rng.normal(size=8)}
     constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in values.items()]
     constants.append(numpy_helper.from_array(np.array([-1, 3, 1, 8]), "rows"))
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])]
     graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
     np.savez(tmp_path / "d.npz", x=rng.normal(size=(64, 16)).astype(np.float32))
@@ -406,9 +406,9 @@ def test_a_layer_that_is_left_alone_is_named_with_the_reason(flag, run, stacked)
     assert result.exit_code == 0, result.stderr
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     if flag:
-        assert "stack left alone: its weight is a batch of matrices" in lines
+        assert "vector left alone: its weight is a vector" in lines
     else:
-        assert lines[lines.index("left alone: 1 layer") + 1] == "stack its weight is a batch of matrices"
+        assert lines[lines.index("left alone: 1 layer") + 1] == "vector its weight is a vector"
         assert read_bundle(stacked.with_name("out")).manifest.steps[-1].plan["layers"] == ["known"]
 
 

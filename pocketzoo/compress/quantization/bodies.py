@@ -172,7 +172,11 @@ def put(model: ModelProto, body: Body, made: ModelProto, fresh: FreshNames) -> N
     graph = next(each.g for each in node.attribute if each.name == body.attribute)
     around = {tensor.name: tensor for tensor in model.graph.initializer}
     own = {tensor.name for tensor in graph.initializer}
-    new = sorted(names(made.graph) - names(body.model.graph))
+    changed = {  # constants around it that a rewrite has changed for it alone
+        t.name for t in made.graph.initializer
+        if t.name in around and t.name not in own and t.SerializeToString() != around[t.name].SerializeToString()
+    }  # fmt: skip
+    new = sorted((names(made.graph) - names(body.model.graph)) | changed)
     _rename(made.graph, {name: fresh(name) for name in new})
     del graph.node[:]
     graph.node.extend(made.graph.node)

@@ -19,7 +19,7 @@ from pocketzoo.zoo.catalog.specs import Int8Encoding
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
 from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
-from pocketzoo.zoo.graphs.operators import QUANTIZABLE, RECURRENT, is_quantizable, operator_of, out_axis
+from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, RECURRENT, is_quantizable, operator_of, out_axis
 
 # Operators besides the layers with weights that some runtime has integer kernels for; which has, its encoding says.
 ARITHMETIC = {"Add", "Concat", "AveragePool", "GlobalAveragePool", "Mul", *UNARY} - {"Softmax"}
@@ -138,15 +138,26 @@ class QdqWriter:
         del self.graph.initializer[:]
         self.graph.initializer.extend(initializers)
 
-    def layer(self, node: NodeProto) -> None:
-        """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that."""
+    def layer(self, node: NodeProto) -> list[NodeProto]:
+        """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that.
+
+        Returns the nodes that are to follow it.
+        """
         out = node.output[0]
         name = self.stored[out]
         scale = self.tensors[f"{name}.scale"]
         quantized = self.tensors[f"{name}.levels"]
+        after = []
+        if OPERATORS[node.op_type].kind == "product" and quantized.ndim > 2:
+            # No kernel of onnxruntime takes a stack of matrices with a scale for each column: they follow the product.
+            largest = scale.max()
+            factors = self._initializer(f"{out}_factors", scale / largest)
+            node.output[0] = self.fresh(f"{out}_levels")
+            after = [helper.make_node("Mul", [node.output[0], factors], [out])]
+            scale = np.asarray(largest)
         node.input[1] = self._constant_dequantize(name, quantized, scale, out_axis(node, quantized.ndim))
         if f"{out}.bias" not in self.tensors:
-            return
+            return after
         bias = self.tensors[f"{out}.bias"]
         if len(node.input) < 3:
             node.input.append("")
@@ -154,11 +165,12 @@ class QdqWriter:
         own = f"{node.input[2] or name}/{out}"
         if not (self.int32_bias and node.input[0] in self.scales):
             node.input[2] = self._initializer(own, bias)
-            return
+            return after
         step = scale.astype(np.float64) * self.scales[node.input[0]]
         limit = 2.0**31 - 1
         wide = np.clip(np.round(bias / step), -limit, limit).astype(np.int32)
         node.input[2] = self._constant_dequantize(own, wide, step.astype(np.float32), 0)
+        return after
 
     def _constant_dequantize(self, name: str, quantized: np.ndarray, scale: np.ndarray, axis: int) -> str:
         if name not in self.dequantized:  # or it is a weight that two layers share
@@ -168,7 +180,8 @@ class QdqWriter:
                 self._initializer(f"{name}_zero", np.zeros(scale.shape, quantized.dtype)),
             ]
             self.dequantized[name] = self.fresh(f"{name}_dequantized")
-            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], axis=axis))
+            channels: dict[str, Any] = {"axis": axis} if scale.ndim else {}
+            self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], **channels))
         return self.dequantized[name]
 
     def quantize_dequantize(self, name: str) -> str:
@@ -214,15 +227,14 @@ class Int8Writer(QdqWriter):
                 self._gate(node, renamed)
                 continue
             floats = self._reads_floats(node)
-            self.nodes.append(node)
+            outputs, after = list(node.output), list[NodeProto]()
             if integer and is_quantizable(node):
-                self.nodes.pop()
-                self.layer(node)
-                self.nodes.append(node)
+                after = self.layer(node)
+            self.nodes += [node, *after]
             for i, name in enumerate(node.input):
                 if name in renamed and not floats:
                     node.input[i] = renamed[name]
-            for name in node.output:
+            for name in outputs:
                 if name in self.ranges and not self._stays_float(name):
                     renamed[name] = self.quantize_dequantize(name)
         self.finish()

@@ -257,8 +257,8 @@ def _unsuited(node: NodeProto, index: GraphIndex) -> str:
         return f"its weight is in {TensorProto.DataType.Name(weight.data_type).lower()}"
     if node.input[0] in index.constants:
         return "its input is a constant"
-    if OPERATORS[node.op_type].rank not in (None, len(weight.dims)):
-        return "its weight is a vector" if len(weight.dims) == 1 else "its weight is a batch of matrices"
+    if len(weight.dims) < OPERATORS[node.op_type].rank:
+        return "its weight is a vector"
     if attribute(node, "transA", 0):
         return "it transposes its input"
     if attribute(node, "alpha", 1.0) != 1.0 and not index.has_one_consumer(node.input[1]):

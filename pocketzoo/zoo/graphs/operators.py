@@ -32,7 +32,7 @@ class Operator:
     bias: int | None = None  # input
     axes: tuple[int, int] = (0, 1)  # of the input channels (of one group, in a convolution), and of the output channels
     transposed_by: str = ""  # the attribute that swaps them
-    rank: int | None = None  # that a weight must have for the 8-bit form; None is any
+    rank: int = 0  # that a weight must have at the least for the 8-bit form
     # "Q/DQ": a DequantizeLinear makes the weight, with one scale per output channel; "integers": it reads integers;
     # "rows": rows are read as integers, with one scale each; "": none is written, and it stays in floats.
     form: Form = ""

@@ -379,7 +379,6 @@ def _(count):
         [node("MatMul", "x u", "h"), node("MatMul", "h w", "a"), node("Relu", "a", "r"), node("MatMul", "r v", "y")],
         constants={"u": weight(16, 16), "w": weight(count, 16, 24), "v": weight(count, 24, 8)},
         size=(count, 1, 16),
-        left=("w", "v"),
     )
 
 

@@ -55,6 +55,25 @@ def conv_then(*nodes: onnx.NodeProto, **constants: np.ndarray) -> onnx.ModelProt
     return graph([node("Conv", "x w b", "c"), *nodes], (4, 6, 6), w=weight(8, 4, 3, 3), b=weight(8), **constants)
 
 
+def norm_in_a_branch() -> onnx.ModelProto:
+    """A norm whose channels differ, which smoothing divides: its constants are those of the graph around."""
+    branches = [
+        helper.make_graph(
+            [node("LayerNormalization", "x g b", f"{name}_n"), node("MatMul", f"{name}_n {w}", name)], name, [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 5, 6])],
+        )
+        for name, w in (("then", "w"), ("else", "v"))
+    ]  # fmt: skip
+    nodes = [node("Shape", "x", "s"), node("ReduceMax", "s", "m", keepdims=0), node("Greater", "m", "c")]
+    nodes[-1].input.append("two")
+    nodes.append(helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]))
+    spread = np.geomspace(0.05, 50, 16).astype(np.float32)
+    return graph(
+        nodes, (5, 16), 18, g=spread, b=weight(16) * spread, w=weight(16, 6) / spread[:, None],
+        v=weight(16, 6, seed=1) / spread[:, None], two=np.array(2),
+    )  # fmt: skip
+
+
 MOVES = {
     "Reshape": (["s"], {}, {"s": np.array([-1, 128])}),
     "Transpose": ([], {"perm": [0, 2, 3, 1]}, {}),
@@ -73,6 +92,18 @@ CASES = {
         [node("MatMul", "x w", "a"), node("Slice", "x s e", "h"), node("Tanh", "h", "t"),
          node("Concat", "a t", "y", axis=1)],
         (6,), w=weight(6, 5), s=np.array([0, 0]), e=np.array([2**40, 4])),
+    "an activation after a move": conv_then(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("Relu", "t", "r"), node("MatMul", "r v", "y"),
+        v=weight(8, 5)),
+    "an activation after a move at the end": conv_then(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("Relu", "t", "y")),
+    "a stack of matrices": graph(
+        [node("MatMul", "x w", "a"), node("Relu", "a", "r"), node("MatMul", "r v", "y")], (4, 3, 16),
+        w=weight(4, 16, 24) * np.geomspace(0.05, 20, 24).astype(np.float32), v=weight(1, 24, 8)),
+    "a stack that is read along other axes of an activation": graph(
+        [node("MatMul", "x w", "a"), node("Tanh", "a", "t"), node("MatMul", "x v", "b"), node("Add", "t b", "y")],
+        (2, 4, 3, 16), w=weight(2, 1, 16, 8), v=weight(4, 16, 8)),
+    "a norm in a branch": norm_in_a_branch(),
     "Softmax over one value": graph(
         [node("Conv", "x w", "c"), node("Softmax", "c", "s", axis=2), node("Conv", "s v", "y")],
         (4, 3), w=weight(5, 4, 3), v=weight(2, 5, 1)),
@@ -91,7 +122,7 @@ def test_rewritten_or_not_it_gives_what_the_float_graph_gives(name, target):
     model = CASES[name]
     config = Int8Config(activations="dynamic" if "name" in name else "static")
     plan = int8.plan(model, config, [{"x": samples(model, 64, 1)}])
-    assert plan.layers
+    assert plan.layers or plan.bodies
     encoded, fresh = int8.apply(model, plan, target), samples(model, 32, 2)
     onnx.checker.check_model(encoded, full_check=True)
     reference = run(model, fresh, "ORT_DISABLE_ALL")

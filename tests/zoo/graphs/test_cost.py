@@ -202,3 +202,9 @@ def test_a_lookup_is_no_layer_and_does_not_end_the_list(tmp_path):
     arrays = {"table": ones(9, 3), "i": np.zeros(2, np.int64), "fc.weight": ones(4, 5), "c": ones(5)}
     costs = layer_costs(save(tmp_path / "m.onnx", nodes, arrays, [4, 4]))
     assert [(c.layer, c.parameters, c.macs) for c in costs] == [("square", 0, 64), ("fc", 25, 80)]
+
+
+def test_a_matrix_that_one_node_reads_twice_counts_once(tmp_path):
+    node = helper.make_node("GRU", ["x", "w", "w"], ["", "y"], hidden_size=6)
+    (cost,) = layer_costs(save(tmp_path / "g.onnx", [node], {"w": ones(1, 18, 6)}, [5, 1, 6]))
+    assert (cost.parameters, cost.bytes, cost.macs) == (108, 432, 5 * 2 * 108)

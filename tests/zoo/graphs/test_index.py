@@ -269,7 +269,7 @@ REASONS = {
     "ints": ([node("MatMul")], {"w": W.astype(np.float64)}, {"w": "its weight is in double"}),
     "a constant input": ([node("MatMul", ("c", "w"))], {"w": W, "c": W.T.copy()}, {"w": "its input is a constant"}),
     "a vector": ([node("MatMul")], {"w": W[:, 0].copy()}, {"w": "its weight is a vector"}),
-    "a batch": ([node("MatMul")], {"w": W[None]}, {"w": "its weight is a batch of matrices"}),
+    "a stack of matrices": ([node("MatMul")], {"w": W[None]}, {}),
     "transA": ([node("Gemm", transA=1)], {"w": W}, {"w": "it transposes its input"}),
     "transB": ([node("Gemm", transB=1)], {"w": W}, {}),
     "alpha": ([node("Gemm", alpha=2.0)], {"w": W}, {}),

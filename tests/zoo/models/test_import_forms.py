@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
 from pocketzoo.zoo.models.import_onnx import open_graph
@@ -121,3 +122,12 @@ def test_names_are_made_once_at_any_depth():
     assert not assigns_once(nested("x")), "an input of the graph around"
     assert not assigns_once(nested("y")), "what the node itself makes"
     assert not assigns_once(helper.make_graph([node("Relu", "x", "y"), node("Abs", "x", "y")], "g", [info("x")], []))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "difference", "same"),
+    [("float16", 0.01, True), ("float16", 0.1, False), ("float32", 0.01, False), ("float64", 0.01, False)],
+)
+def test_outputs_are_compared_by_what_their_type_holds(dtype, difference, same):
+    reference = np.ones(4, dtype)
+    assert close((reference + difference).astype(dtype), reference) == same

@@ -213,4 +213,6 @@ def close(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
         if not np.array_equal(a[odd], b[odd], equal_nan=True):
             return False
         a, b = a[~odd], b[~odd]
-    return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(np.abs(b).max(initial=0), 1e-6))
+    kind = np.asarray(expected).dtype
+    tolerance = max(TOLERANCE, 16 * float(np.finfo(kind).eps)) if kind.kind == "f" else TOLERANCE
+    return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= tolerance * max(np.abs(b).max(initial=0), 1e-6))

@@ -1,0 +1,103 @@
+"""Generated graphs: each seed its own, all valid; a small shard of them right, and checks that notice what is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
+
+import graph_campaign  # noqa: E402
+import graph_checks  # noqa: E402
+import page_graphs  # noqa: E402
+from graph_generator import generate  # noqa: E402
+from graph_layers import LAYERS  # noqa: E402
+
+from pocketzoo.compress.quantization import int8  # noqa: E402
+from pocketzoo.compress.quantization.qdq import Int8Writer  # noqa: E402
+
+
+@pytest.fixture
+def checker(tmp_path, monkeypatch):
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    return graph_checks.Checker(tmp_path)
+
+
+def test_a_seed_is_a_graph_and_all_are_valid():
+    made = [generate(seed) for seed in range(150)]
+    for graph in made:
+        onnx.checker.check_model(graph.model, full_check=True)
+    assert [generate(seed).model.SerializeToString() for seed in range(20)] == [
+        graph.model.SerializeToString() for graph in made[:20]
+    ]
+    assert len({graph.model.SerializeToString() for graph in made}) == len(made)
+
+
+def test_they_have_every_layer_in_many_opsets_and_roles():
+    made = [generate(seed) for seed in range(400)]
+    assert {block for graph in made for block in graph.blocks} >= {*LAYERS, "Gather"}
+    assert {graph.model.opset_import[0].version for graph in made} == set(range(7, 26))
+    assert min(graph.model.ir_version for graph in made) == 3
+    assert {len(graph.model.graph.input) > 1 for graph in made} == {True, False}
+    assert any(graph.model.functions for graph in made)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_small_shard_is_right(seed, checker):
+    checked = checker.check(generate(seed))
+    assert not checked.findings
+    assert checked.tried
+
+
+def alone(operator: str) -> graph_checks.Generated:
+    """The first graph of one operator, in an opset that is not raised."""
+    made = map(generate, range(1000))
+    return next(g for g in made if g.alone == operator and g.model.opset_import[0].version >= 13)
+
+
+@pytest.mark.parametrize("operator", ["Conv", "Gemm", "MatMul"])
+def test_weights_that_are_an_eighth_too_small_are_found(operator, checker, monkeypatch):
+    def spoiled(model, plan, target):
+        encoded = apply(model, plan, target)
+        for tensor in encoded.graph.initializer:
+            value = numpy_helper.to_array(tensor)
+            if value.dtype == np.int8 and value.ndim > 1:
+                tensor.CopyFrom(numpy_helper.from_array(value - value // 8, tensor.name))
+        return encoded
+
+    apply = int8.apply
+    assert not checker.check(alone(operator)).findings
+    monkeypatch.setattr(int8, "apply", spoiled)
+    assert any("noise" in finding or "bound" in finding for finding in checker.check(alone(operator)).findings)
+
+
+def test_a_traceback_is_a_finding(checker, monkeypatch):
+    def fails(*arguments):
+        raise KeyError("w")
+
+    monkeypatch.setattr(Int8Writer, "layer", fails)
+    assert any("traceback: KeyError" in finding for finding in checker.check(alone("Conv")).findings)
+
+
+def test_the_page_is_what_the_file_says():
+    result = json.loads(graph_campaign.RESULTS.read_text("utf8"))
+    assert (ROOT / "docs" / "graphs.md").read_text("utf8") == page_graphs.render(result)
+
+
+def test_shards_of_one_commit_add_up_on_the_page():
+    shard = {
+        "commit": "a", "kind": "graphs", "seed": 1, "seconds": 90.0, "tried": {"graphs": 1200, "imported": 1199},
+        "findings": ["seed 7: `x`"],
+    }  # fmt: skip
+    page = page_graphs.render({"shards": [{**shard, "commit": "b"}, shard, {**shard, "seed": 2, "findings": []}]})
+    assert "2 shards, 3 minutes, 2,400 graphs, 1 findings." in page
+    assert "| imported | 2,398 |" in page
+    assert "- `seed 7: 'x'`" in page
+    assert "| b | 1 | 1,200 | 1 |" in page
