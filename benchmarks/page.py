@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and docs/scaling.md from what the benchmarks recorded in benchmarks/results.
+"""Write the pages of docs/ that have numbers from what the benchmarks recorded in benchmarks/results.
 
 Usage: python benchmarks/page.py. A test holds the pages and the results equal.
 """
@@ -15,6 +15,7 @@ from page_graphs import render as render_graphs
 from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
+from page_real_files import render as render_real_files
 from page_scaling import render as render_scaling
 
 from pocketzoo.zoo.bundles.early_format_2 import report_of
@@ -24,6 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 SCALING = ROOT / "docs" / "scaling.md"
 CAMPAIGN = ROOT / "docs" / "campaign.md"
+REAL_FILES = ROOT / "docs" / "real_files.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
@@ -406,13 +408,20 @@ def campaign() -> str:
     return render_campaign(json.loads((RESULTS / "campaign.json").read_text("utf8")))
 
 
+def real_files() -> str:
+    """docs/real_files.md."""
+    result = json.loads((RESULTS / "real_files.json").read_text("utf8"))
+    return render_real_files(result) + _machine(result["machine"])
+
+
 def graphs() -> str:
     """docs/graphs.md."""
     return render_graphs(json.loads((RESULTS / "graphs.json").read_text("utf8")))
 
 
 def main() -> None:
-    for path, write in ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs)):
+    pages = ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs), (REAL_FILES, real_files))
+    for path, write in pages:
         path.write_text(write(), "utf8")
         print(f"wrote {path.relative_to(ROOT)}")
 

@@ -12,8 +12,10 @@ import importlib.util
 import shutil
 import subprocess
 import wave
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -217,8 +219,23 @@ def _ends(content: bytes) -> Array:
     return out
 
 
-def frames(count: int, *, held_back: bool) -> Array:
-    """Frames (N, 576) of speech one after the other, each with the end of the one before it."""
+def speech_frames(count: int, *, held_back: bool) -> Samples:
+    """Frames (N, 1, 576) of speech one after the other, each with the end of the one before it."""
     sound = speech((count + 1) * FRAME / SPEECH_RATE, SPEECH_RATE, held_back=held_back)
     sound = np.concatenate([np.zeros(CONTEXT, np.float32), sound])
-    return np.stack([sound[i * FRAME : i * FRAME + FRAME + CONTEXT] for i in range(count)])
+    return {"input": np.stack([sound[i * FRAME : i * FRAME + FRAME + CONTEXT] for i in range(count)])}
+
+
+def with_states(samples: Samples, session: Any) -> Samples:
+    """The state (2, N, 128) before each frame, as the session itself leaves it."""
+    state, states = np.zeros((2, 1, 128), np.float32), []
+    for frame in samples["input"]:
+        states.append(state)
+        state = session.run(["stateN"], {"input": frame[None], "state": state})[0]
+    return {"input": samples["input"], "state": np.concatenate(states, 1)}
+
+
+def one_by_one(samples: Samples) -> Iterator[Samples]:
+    """Batches of one; of a state the second axis counts samples."""
+    for i in range(len(next(iter(samples.values())))):
+        yield {name: v[:, i : i + 1] if name == "state" else v[i : i + 1] for name, v in samples.items()}

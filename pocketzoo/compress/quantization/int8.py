@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
-from pocketzoo.compress.quantization.calibration import activations, activations_in_parts, observe, one_by_one
+from pocketzoo.compress.quantization.calibration import activations_in_parts, observe
 from pocketzoo.compress.quantization.elementwise import (
     BOUNDED,
     cut_below,
@@ -37,7 +36,9 @@ from pocketzoo.compress.quantization.elementwise import (
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
+from pocketzoo.compress.quantization.sensitive_layers import sensitive_layers
 from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
@@ -46,11 +47,16 @@ from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quan
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
 from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
-from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
 # What the two ways to quantize activations are compared in: onnxruntime is the one runtime that has both.
-BOTH = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False, dynamic=True)
-TRIALS = 16  # samples they are compared on
+BOTH = Int8Encoding(
+    activations="uint8",
+    symmetric=False,
+    int32_bias=True,
+    fuses_add=False,
+    dynamic=True,
+    operators=tuple(sorted(ARITHMETIC | PASSING)),
+)
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
@@ -118,13 +124,29 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
         sha256=digest(tensors),
         tensors=tensors,
     )
+    trial = Trial(model, samples, _encoded_for_both)
     suited = dynamic.suits(index, [node.input[1] for node in layers])
-    if not suited or config.activations == "static":
-        return static
-    as_they_come = replace(static, dynamic=tuple(map(layer_name, suited)))
-    if config.activations == "dynamic":
-        return as_they_come
-    return _more_accurate(model, [static, as_they_come], samples)
+    chosen = static
+    if suited and config.activations != "static":
+        chosen = replace(static, dynamic=tuple(map(layer_name, suited)))
+        if config.activations == "auto":
+            chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
+    if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
+        return chosen
+    found = sensitive_layers(trial.costs(layers), lambda floats: trial.noise(exclude(chosen, floats)))
+    return _without(model, chosen, found) if found else chosen
+
+
+def _without(model: ModelProto, plan: Int8Plan, reasons: Mapping[str, str]) -> Int8Plan:
+    """The plan with layers left in float for these reasons, and without the ranges that only they need."""
+    fewer = with_needed_ranges(model, exclude(plan, reasons))
+    return replace(fewer, excluded=plan.excluded, left={**plan.left, **reasons})
+
+
+def _encoded_for_both(smoothed: ModelProto, plan: Int8Plan) -> ModelProto:
+    encoded = _copy(smoothed)
+    _encode(encoded, with_needed_ranges(encoded, plan), plan.tensors, BOTH)
+    return encoded
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -145,21 +167,6 @@ def _divisors(
         for name, value in values.items():
             seen.add(name, value)
     return smooth.plan(model, weights, seen.channels())
-
-
-def _more_accurate(smoothed: ModelProto, plans: Sequence[Int8Plan], samples: Iterable[Arrays]) -> Int8Plan:
-    """The plan whose encoding for onnxruntime errs less for the first samples, relative to each output."""
-    few = list(islice(one_by_one(smoothed, samples), TRIALS))
-    outputs = [o.name for o in smoothed.graph.output if o.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
-    reference = [{name: values[name] for name in outputs} for values in activations(smoothed, outputs, few)]
-
-    def error(plan: Int8Plan) -> float:
-        encoded = _copy(smoothed)
-        _encode(encoded, plan, plan.tensors, BOTH)
-        int8_outputs = list(activations(encoded, outputs, few, finite=False))  # what is not is endless noise
-        return sum(noise_to_signal([v[name] for v in int8_outputs], [v[name] for v in reference]) for name in outputs)
-
-    return min(plans, key=error)
 
 
 def exclude(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
