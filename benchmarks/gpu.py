@@ -5,6 +5,7 @@ A model is tinynet, mlp (wide), a registered backbone with a pretrained head, or
 with CUDA; what else is installed runs too, what is not is listed with its reason. Outputs are checked against torch in
 fp32 on the CPU before anything is timed. Times are of CUDA events around replays of a CUDA graph, and for "eager" and
 onnxruntime around launches one by one. Writes benchmarks/results/gpu.json.
+--short FOLDER: engines of real files instead (gpu_short.py).
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     with torch.no_grad():
         result: dict[str, Any] = {"gpu": _gpu(), "roofline": _roofline(options.seconds), "models": {}}
+        if options.short:
+            from gpu_short import short
+
+            result["models"] = short(options.short, min(options.seconds, 0.3))
         batches = [int(each) for each in options.batch.split(",")]
-        for name in options.models.split(","):
+        for name in options.models.split(",") if not options.short else ():
             result["models"][Path(name).name] = _model(name, batches, options.seconds)
     print(render(result))
     if options.out:
@@ -59,12 +64,13 @@ def main() -> None:
         machine["commit"] = options.commit or machine["commit"]
         options.out.write_text(json.dumps({"machine": machine, **result}, indent=2) + "\n")
     else:
-        record.write("gpu", result)
+        record.write("gpu_short" if options.short else "gpu", result)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tinynet,mlp", help="names and folders of bundles, with commas between")
+    parser.add_argument("--short", type=Path, metavar="FOLDER", help="real files of unpacked wheels, in six minutes")
     parser.add_argument("--batch", default="1,32,256", help="batch sizes")
     parser.add_argument("--seconds", type=float, default=0.3, help="to time each row for")
     parser.add_argument("--out", type=Path, help="write the result here instead")

@@ -38,8 +38,9 @@ def row(**changed: Any) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it would run")
-def test_without_a_gpu_it_says_so_in_two_lines():
-    done = subprocess.run([sys.executable, FOLDER / "gpu.py"], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("words", [[], ["--short", "nowhere"]], ids=["all", "short"])
+def test_without_a_gpu_it_says_so_in_two_lines(words):
+    done = subprocess.run([sys.executable, FOLDER / "gpu.py", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     what, hint = done.stderr.splitlines()
     assert what.startswith("error: ")
@@ -170,3 +171,31 @@ def test_json_that_was_recorded_is_what_the_page_renders(bench):
     if not path.exists():
         pytest.skip("no GPU was measured yet")
     assert bench.roofline.render(json.loads(path.read_text("utf8")))
+
+
+def test_of_the_short_run_all_but_the_run_needs_no_gpu(tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed, and the short run builds engines")
+    import onnx
+    from onnx import helper, numpy_helper
+
+    monkeypatch.syspath_prepend(FOLDER)
+    import gpu_short
+
+    random = np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.normal(size=(32, 10)).astype(np.float32), "w")
+    ends = [helper.make_tensor_value_info(n, 1, ["batch", size]) for n, size in (("x", 32), ("y", 10))]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "theirs.onnx")
+    samples = {"x": random.normal(size=(16, 32)).astype(np.float32)}
+    built = gpu_short.build(tmp_path / "theirs.onnx", samples, tmp_path)
+    assert set(built.engines) == set(gpu_short.PRECISIONS)
+    engine = built.engines["fp16"]
+    assert isinstance(engine, Path)
+    assert engine.stat().st_size > 1000
+    rows = gpu_short.measure(built, samples, 0.0)
+    assert [row["way"] for row in rows] == ["tensorrt_rtx"] * 3 + ["onnxruntime CUDA", "torch.compile"]
+    if not torch.cuda.is_available():
+        assert all(row["why"] for row in rows)
+    same = [{"y": np.arange(4.0)}]
+    assert gpu_short.ratios([{"y": np.arange(4.0) + 0.1}], same) == {"y": pytest.approx(10 * np.log10(14 / 0.04))}

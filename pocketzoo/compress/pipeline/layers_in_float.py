@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,8 @@ def within_budget(
     if planned.judge is None or compressor.exclude is None:
         return planned
     enough = _enough(planned.judge, compressor, attempt.config, job, attempt.allowed)
-    within = with_float_layers(attempt, compressor, planned, enough, job, job.target, folder)
+    others = [target for target in job.targets if target != job.target]
+    within = with_float_layers(attempt, compressor, planned, enough, job, job.target, folder, others)
     if within is None:
         raise Rejected("every layer would have to stay in float", StepReport(seconds=attempt.seconds), "budget")
     return within
@@ -58,8 +59,11 @@ def with_float_layers(
     job: Job,
     target: TargetSpec,
     folder: Path,
+    others: Sequence[TargetSpec] = (),
 ) -> PlannedGraphs | None:
     """The plans with so many layers left in float that the graphs for a target are good ``enough``; None if none are.
+
+    One graph is so for ``others`` too; several are not looked at for them.
 
     Graphs are tried in ``folder``. Of several one after the other is searched, until they are; those before it are
     float then, and are searched again with what was found.
@@ -84,7 +88,8 @@ def with_float_layers(
 
         graph, samples = planned.graphs[name], calls_of(attempt, name, job.graph_samples)
         held = job.settings.outputs
-        within = search(compressor, graph.model, graph.plan, samples, target, passes, folder, job.progress, held)
+        also = () if several else others
+        within = search(compressor, graph.model, graph.plan, samples, target, passes, folder, job.progress, held, also)
         if within is not None:
             plans[name], effects = within
             float_layers[name] = {effect.layer: str(effect) for effect in effects}

@@ -148,18 +148,23 @@ def search(
     folder: Path,
     progress: Progress = SILENT,
     held: Collection[str] = (),
+    others: Sequence[TargetSpec] = (),
 ) -> tuple[Any, list[FloatEffect]] | None:
     """The plan with as few layers in float as make its graph good ``enough``, and those layers; None if none does.
 
-    ``enough`` takes the graph encoded for ``target``. How many layers it takes is found by doubling, then halving; then
-    those that gain least are given back where it is enough without.
+    ``enough`` takes the graph encoded for ``target``, and for each of ``others``. How many layers it takes is found by
+    doubling, then halving; then those that gain least are given back where it is enough without.
     """
     graph, exclude = folder / "candidate.onnx", compressor.exclude
     assert exclude is not None
 
     def passes(effects: Sequence[FloatEffect]) -> bool:
-        write(compressor, model, exclude(plan, [e.layer for e in effects]), target, graph)
-        return enough(graph)
+        less = exclude(plan, [e.layer for e in effects])
+        for each in (target, *others):
+            write(compressor, model, less, each, graph)
+            if not enough(graph):
+                return False
+        return True
 
     try:
         if passes([]):

@@ -123,7 +123,7 @@ class StatefulRunner(Composite):
         """What the graph reads at each call of sequences, states included."""
         stream, calls = self._begin(inputs)
         for call in calls:
-            yield {name: np.ascontiguousarray(value) for name, value in stream.inputs(call).items()}
+            yield {name: np.asarray(value, order="C") for name, value in stream.inputs(call).items()}
             stream.infer(call)
 
     def _begin(self, inputs: Arrays) -> tuple[Stream, list[dict[str, npt.NDArray[Any]]]]:
@@ -142,7 +142,7 @@ class StatefulRunner(Composite):
         count = next(iter(lengths.values()))
         calls = [
             {
-                name: np.ascontiguousarray(np.take(inputs[name], i, axes[name])) if name in axes else inputs[name]
+                name: np.asarray(np.take(inputs[name], i, axes[name]), order="C") if name in axes else inputs[name]
                 for name in own
             }
             for i in range(count)

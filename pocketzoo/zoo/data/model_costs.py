@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import PocketzooError
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
@@ -14,12 +15,19 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
 
 
-def graph_costs(graphs: Sequence[Path], reads: Any) -> list[LayerCost]:
-    """The costs of the layers of all graphs of a model, for one sample of its processor, or of the config of one."""
+def graph_costs(graphs: Sequence[Path], reads: Any, progress: Progress = SILENT) -> list[LayerCost]:
+    """The costs of the layers of all graphs of a model, for one sample of its processor, or of the config of one.
+
+    What of them is not known is said.
+    """
     from pocketzoo.zoo.backends.onnxruntime.observed import observe
     from pocketzoo.zoo.graphs.cost import costs_of  # here, because onnx takes a while to load
 
-    return costs_of(graphs, random_samples(reads, 1), observe)
+    costs = costs_of(graphs, random_samples(reads, 1), observe)
+    if unknown := [cost for cost in costs if cost.note]:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        progress.say(f"multiply-accumulates of {unknown[0].layer}{more}: {unknown[0].note}")
+    return costs
 
 
 def sizes_counted_at(reads: Any) -> dict[str, tuple[int, ...]]:

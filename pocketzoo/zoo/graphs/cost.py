@@ -11,13 +11,17 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from pocketzoo.core.arrays import Array, Arrays
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, inner_graphs, nodes
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, graphs, inner_graphs, nodes
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
 from pocketzoo.zoo.graphs.node import layer_name, node_name
 from pocketzoo.zoo.graphs.operator_macs import Dims, UnknownSizesError, computes, macs, weights
 from pocketzoo.zoo.graphs.scopes import Observe, Scope, outermost
 
 FLOAT, CODEBOOK = "float32", "codebook"  # precisions of weights that are numbers, and that are looked up
+NUMBERS = (
+    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT8,
+    TensorProto.UINT8, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2,
+)  # fmt: skip
 EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -52,6 +56,22 @@ def layer_costs(
 
         model = inliner.inline_local_functions(model)
     return _CostTable().rows(outermost(model, example, observe))
+
+
+def parameters_of(model: ModelProto) -> int:
+    """The numbers that a graph stores at any depth: floats and 8-bit weights, without scales and zero points."""
+    steps = {
+        name
+        for node in nodes(model.graph.node)
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
+    return sum(
+        int(np.prod(tensor.dims))
+        for graph in graphs(model.graph)
+        for tensor in graph.initializer
+        if tensor.data_type in NUMBERS and tensor.name not in steps
+    )
 
 
 class _CostTable:

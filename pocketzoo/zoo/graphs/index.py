@@ -244,7 +244,7 @@ def _reason(layer: PlacedLayer, index: GraphIndex) -> str:
             "its weight is computed" if operator.kind == "convolution" else "its operands are computed, none a weight"
         )
     if not operator.form:
-        return f"a {node.op_type}: {_LISTED} have an 8-bit form"
+        return f"{_LISTED} have an 8-bit form, {node.op_type} has none"
     if 0 in operator.weights and node.input[0] in index.constants:
         return "its weight comes first"
     return "its weight is computed from a constant"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
@@ -38,6 +37,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     open_config,
     spec_and_config,
 )
+from pocketzoo.zoo.graphs.cost import parameters_of
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, told_lengths
@@ -117,7 +117,7 @@ def open_graph(
             for name in needed_files(spec, default_registry()):
                 shutil.copyfile(metadata.tokenizer, draft.folder / source_file_name(name))
         processor = open_config(spec, registry=registry)
-        layers = graph_costs([graph], processor)
+        layers = graph_costs([graph], processor, progress)
         draft.manifest = Manifest(
             name=path.stem,
             model=ModelRef(backbone=f"{GRAPH_ONLY}{path.name}", head="", outputs=count),
@@ -131,7 +131,7 @@ def open_graph(
             task_provider=answers.provider,
             decoder=answers.decoder,
             license="unknown",
-            parameters=sum(int(np.prod(t.dims)) for t in tidy.graph.initializer if t.data_type == TensorProto.FLOAT),
+            parameters=parameters_of(tidy),
             macs=sum(layer.macs for layer in layers),
             counted_at=sizes_counted_at(processor),
             provenance={

@@ -80,6 +80,7 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(prepared, small,
         "min_sqnr": {"steps": [Int8Config()], "min_sqnr": 20.0},
         "keep_slower": {"keep_slower": True},
         "accept": {"accept": True},
+        "outputs": {"outputs": ("logits",)},
         "seed": {"data": pieces, "seed": 1},
         "skip_bad": {"skip_bad": True},
     }

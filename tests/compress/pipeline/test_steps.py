@@ -849,7 +849,9 @@ def test_what_no_budget_allows_is_left_in_float_and_rejected_when_it_is_all(smal
     monkeypatch.setattr(layers_in_float, "search", search)
     monkeypatch.setattr(layers_in_float, "_enough", lambda *given: enough.append(given) or tried.append)
     settings = SimpleNamespace(outputs=("scores",))
-    job = SimpleNamespace(graph_samples="samples", target="cpu", progress="progress", settings=settings)
+    job = SimpleNamespace(
+        graph_samples="samples", target="cpu", targets=("cpu", "rtx"), progress="progress", settings=settings
+    )
     attempt = SimpleNamespace(bundle=small, config="config", allowed=0.5, seconds=3.0)
     plan = Int8Plan(layers=("a", "b", "c"))
     free = PlannedGraphs({MODEL: PlannedGraph("model", plan)})
@@ -868,8 +870,8 @@ def test_what_no_budget_allows_is_left_in_float_and_rejected_when_it_is_all(smal
         judge="judge",
     )
     assert enough == [("judge", INT8, "config", job, 0.5)]
-    ((*given, passes, folder, progress, outputs),) = asked
-    assert outputs == ("scores",)
+    ((*given, passes, folder, progress, outputs, others),) = asked
+    assert (outputs, others) == (("scores",), ["rtx"])
     assert (*given, folder, progress) == (INT8, "model", plan, "samples", "cpu", tmp_path, "progress")
     passes(Path("candidate"))
     assert tried == [replace(artifact_of(small), graphs={MODEL: Path("candidate")})]

@@ -280,7 +280,7 @@ REASONS = {
                           {"w": "it transposes its input"}),
     "comes first": ([node("MatMul", ("w", "x"))], {"w": W}, {"w": "its weight comes first"}),
     "another operator": ([node("ConvTranspose")], {"w": zeros(6, 2, 3, 3)},
-                         {"w": "a ConvTranspose: Conv, Gemm and MatMul have an 8-bit form"}),
+                         {"w": "Conv, Gemm and MatMul have an 8-bit form, ConvTranspose has none"}),
     "no weights": ([node("Add")], {"w": W}, {}),
     "an embedding": ([node("Gather", ("w", "x"))], {"w": W}, {}),
     "another domain": ([node("LSTM", domain="elsewhere")], {"w": W}, {}),

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pocketzoo.zoo.backends.onnxruntime.observed import observe
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
-from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.cost import layer_costs, parameters_of
 from pocketzoo.zoo.graphs.operator_macs import Dims, UnknownSizesError, computes, macs
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -325,6 +325,17 @@ def test_weights_of_constant_nodes_and_of_what_is_computed_from_constants():
     ]
     (cost,) = layer_costs(model(nodes, ["batch", 6], g=ones(4, 1)))
     assert (cost.layer, cost.parameters, cost.macs) == ("v", 28, 24)
+
+
+def test_parameters_are_all_that_is_stored_but_scales_and_shapes():
+    then, other = (branch(name, name, "w", numpy_helper.from_array(ones(5, 2), name)) for name in "ab")
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    stored = {"q": np.ones((5, 3), np.int8), "s": np.float32(1), "z": np.int8(0), "c": np.array(True)}
+    graph = model(nodes, ["batch", 5], h=np.ones(7, np.float16), axes=np.array([1, 2]), **stored)
+    assert parameters_of(graph) == 15 + 7 + 10 + 10
 
 
 def test_a_constant_in_each_branch_may_have_one_name():
