@@ -23,7 +23,7 @@ def render(result: dict[str, Any]) -> str:
     parts = [HEAD]
     for name, file in result["files"].items():
         rows = file["rows"]
-        table = [["by", "SQNR, dB", file["metric"], "speed", "MB", "calibration", "peak, MB"], ["---"] * 7]
+        table = [["by", "SQNR, dB", file["metric"], "speed", "MB", "calibration"], ["---"] * 6]
         for method, row in rows.items():
             table.append(_cells(method, row, rows["float32"]))
         lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
@@ -40,9 +40,9 @@ def render(result: dict[str, Any]) -> str:
 
 def _cells(method: str, row: dict[str, Any], first: dict[str, Any]) -> list[str]:
     if "failed" in row:
-        return [method, f"fails: {row['failed'][:90].replace('|', '/')}", *["-"] * 5]
+        return [method, f"fails: {row['failed'][:90].replace('|', '/')}", *["-"] * 4]
     if "sqnr" not in row:
-        return [method, "-", "-", f"1 ({row['ms']:.2f} ms)", f"{row['bytes'] / 1e6:.2f}", "-", "-"]
+        return [method, "-", "-", f"1 ({row['ms']:.2f} ms)", f"{row['bytes'] / 1e6:.2f}", "-"]
     return [
         method,
         ", ".join(f"{value:.1f}" for value in row["sqnr"].values()),
@@ -50,7 +50,6 @@ def _cells(method: str, row: dict[str, Any], first: dict[str, Any]) -> list[str]
         f"{first['ms'] / row['ms']:.2f}",
         f"{row['bytes'] / 1e6:.2f}",
         f"{row['seconds']:.0f} s",
-        f"{row['peak'] / 1e6:,.0f}",
     ]
 
 

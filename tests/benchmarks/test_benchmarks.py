@@ -86,3 +86,9 @@ def test_registry_benchmark_runs(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "benchmarks" / "results" / "registry.json").read_text("utf8"))
     assert result["rows"]["list"]["median_s"] > 0
     assert {row["pattern"]: row["found"] for row in result["lookups"]}["efficientnet-00421-tiny"] == 1
+
+
+def test_page_of_real_files_is_written_from_the_results() -> None:
+    command = [sys.executable, "-c", "import page; print(page.real_files(), end='')"]
+    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "docs" / "real_files.md").read_text("utf8"), "run: python benchmarks/page.py"
