@@ -16,6 +16,7 @@ GONE = {
     ("zoo.graph_safety", "DEEPEST"): "limits and the variables that raise them: pocketzoo.core.untrusted.limits",
     ("zoo.foreign", "TOLERANCE"): "every output is held to it: pocketzoo.zoo.models.export_graph",
     ("zoo.bundle", "TENSORS"): "a manifest names its task: pocketzoo.zoo.bundles.manifest",
+    ("compress.int8", "TRIALS"): "samples that plans are compared on: pocketzoo.compress.quantization.plan_trial",
     ("compress.int8", "without"): "leave layers in float by pocketzoo.compress.quantization.int8.exclude",
     ("deploy.check_rules", "Level"): "a TargetFinding of pocketzoo.api has it",
     ("deploy.runtime", "OWN_PROVIDER"): "a RuntimeSpec names the target that it is: pocketzoo.zoo.catalog.backend",

@@ -226,7 +226,6 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "zoo.weights": "zoo.hub.weights",
     "zoo.windows": "zoo.data.token_windows",
     "zoo.writer": ("zoo.artifacts.generate", "zoo.artifacts.end_score"),
-    "zoo.graphs.half_precision": ("zoo.graphs.rewriting.half_precision", "zoo.graphs.rewriting.half_writer"),
 }
 # (module of the last release, name) -> the new name, where it has another, whether the module moved or not.
 RENAMED = {

@@ -165,6 +165,8 @@ def test_every_fact_of_the_source_that_goes_into_what_is_made_is_in_the_key(name
         "license": "MIT",
         "parameters": manifest.parameters + 1,
         "macs": manifest.macs + 1,
+        "counted_at": {"input": (1, 9)},
+        "one_by_one": True,
         "signature": {"inputs": ()},
         "driver": "dual",
         "task": "other",

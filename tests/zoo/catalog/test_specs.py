@@ -85,7 +85,10 @@ DEFAULTS: dict[type, dict[str, object]] = {
         "labels": None, "outputs": 0, "generates": False, "reads": (),
     },
     specs.DatasetSpec: {},
-    specs.Int8Encoding: {"dynamic": False, "splits_norm": False, "required": False},
+    specs.Int8Encoding: {
+        "dynamic": False, "splits_norm": False, "required": False,
+        "operators": ("Add", "AveragePool", "Concat", "GlobalAveragePool"),
+    },
     specs.Fp8Encoding: {},
     specs.TargetSpec: {
         "fp8": None, "channel_multiple": 8, "int8_multiple": 0, "half_multiple": 8, "opset": 20, "newest_opset": 0,
