@@ -11,7 +11,7 @@ from onnx import version_converter
 from pocketzoo.compress.pipeline.compress_model import graph_plans
 from pocketzoo.compress.quantization.fp8 import Fp8Layers
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import ExportError
+from pocketzoo.core.errors import ExportError, message_of
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
@@ -111,7 +111,8 @@ def _with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
         return version_converter.convert_version(model, QDQ_OPSET)
     except Exception as error:  # the converter's own
         raise ExportError(
-            f"fp8 needs opset {QDQ_OPSET}, and the graph of opset {opset_of(model)} cannot be converted: {error}",
+            f"fp8 needs opset {QDQ_OPSET}, and the graph of opset {opset_of(model)} cannot be converted: "
+            + message_of(error),
             f"export the graph with opset {QDQ_OPSET}, or use --precision fp16",
         ) from error
 

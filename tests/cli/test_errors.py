@@ -213,7 +213,8 @@ def test_calibration_data_of_the_wrong_shape(shape, kind, run, place, fitted, tm
 
 
 NPZ = {
-    "no x": ({"a": np.zeros(3)}, "no array 'x'"),
+    "no x": ({"a": np.zeros(3), "b": np.zeros(3)}, "no array 'x'"),
+    "one array, no images": ({"a": np.zeros(3)}, "a is float64 of shape (3,)"),
     "y too short": ({"x": np.zeros((9, 8, 8), np.uint8), "y": np.zeros(5, int)}, "x has 9 samples, y has 5"),
     "NaN": ({"x": np.full((9, 1, 28, 28), np.nan, np.float32)}, "non-finite values"),
     "empty": ({"x": np.zeros((0, 8, 8), np.uint8)}, ""),

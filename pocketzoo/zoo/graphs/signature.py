@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 from onnx import ValueInfoProto, helper
 
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.catalog.signature import ONE, SAMPLES, Dim, ModelSignature, signature_of_axes, without_samples
 from pocketzoo.zoo.graphs.index import graph_inputs
 
@@ -21,6 +24,7 @@ def signature_of(graph: Path | onnx.ModelProto, states: dict[str, str] | None = 
 
     Raises:
         UnknownNameError: a state is no output, or what it feeds no input, of the graph.
+        UnsupportedModelError: numbers of a type that ONNX does not have.
     """
     model = onnx.load(graph, load_external_data=False) if isinstance(graph, Path) else graph
     signature = signature_of_axes(_axes(graph_inputs(model)), _axes(model.graph.output))
@@ -46,7 +50,21 @@ def _dtype(value: ValueInfoProto) -> str:
     """numpy's name for the type; what is no tensor has that of its kind."""
     if not value.type.HasField("tensor_type"):
         return str(value.type.WhichOneof("value"))
-    kind = value.type.tensor_type.elem_type
-    if kind == onnx.TensorProto.STRING:
+    if value.type.tensor_type.elem_type == onnx.TensorProto.STRING:
         return "str"
-    return helper.tensor_dtype_to_np_dtype(kind).name
+    return numpy_type(value).name
+
+
+def numpy_type(value: ValueInfoProto) -> np.dtype[Any]:
+    """The type of a tensor's numbers.
+
+    Raises:
+        UnsupportedModelError: it has one that ONNX does not have.
+    """
+    kind = value.type.tensor_type.elem_type
+    try:
+        return helper.tensor_dtype_to_np_dtype(kind)
+    except KeyError as error:
+        raise UnsupportedModelError(
+            f"{value.name!r} has numbers of type {kind}, which is none", "export it again"
+        ) from error

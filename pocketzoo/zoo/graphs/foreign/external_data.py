@@ -89,11 +89,16 @@ def _checked(name: str, path: Path) -> Path:
     if name.startswith(("/", "\\")) or name[1:2] == ":" or not name:
         what = "an absolute path"
     place = path.parent / name
+    what = "no name of a file" if "\0" in name else what
     if not what and os.path.realpath(place) != os.path.join(os.path.realpath(path.parent), os.path.normpath(name)):
         what = "a link"
     if what:
         raise UnsafeFileError(f"{path} keeps weights in {name!r}, {what}", ONE_FILE)
-    if not place.is_file():
+    try:
+        there = place.is_file()
+    except (OSError, ValueError):  # longer than names are, or with a zero byte
+        there = False
+    if not there:
         raise UnsafeFileError(
             f"{path} keeps weights in {name!r}, another file, which is not there", f"copy it into {path.parent}"
         )

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, numpy_helper
 
 from pocketzoo.core.errors import DataError, UnknownNameError, nearest
 from pocketzoo.zoo.graphs.foreign.metadata import Number
 from pocketzoo.zoo.graphs.index import graph_inputs
+from pocketzoo.zoo.graphs.signature import numpy_type
 
 
 def fix_inputs(model: ModelProto, values: Mapping[str, Number | tuple[Number, ...]], source: str) -> None:
@@ -36,7 +37,7 @@ def fix_inputs(model: ModelProto, values: Mapping[str, Number | tuple[Number, ..
                 f"the input {name!r} of {source} is {shape or 'one number'}, and {len(numbers)} are given",
                 f"give {count} numbers, or one for all" if count else "give it with the data",
             )
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        dtype = numpy_type(inputs[name])
         with np.errstate(all="ignore"):
             array = np.array(numbers).astype(dtype)
             same = dtype.kind == "f" or np.array_equal(array.astype(np.float64), np.array(numbers, np.float64))

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pocketzoo.core.errors import DataError, UnknownNameError
+from pocketzoo.core.errors import DataError, UnknownNameError, UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
@@ -90,3 +90,11 @@ def test_what_hangs_on_such_an_input_is_folded(tmp_path):
         graph = onnx.load(bundle.graph("")).graph
         assert [node.op_type for node in graph.node] == [op]
         assert [value.name for value in graph.input] == ["x"]
+
+
+@pytest.mark.parametrize("values", [{}, {"by": 2}])
+@pytest.mark.parametrize("kind", [99, 0])
+def test_numbers_of_no_type_are_refused(kind, values, tmp_path, refused):
+    onnx.save(scaled(kind, []), path := tmp_path / "m.onnx")
+    with refused(UnsupportedModelError, "'by' has numbers of type"):
+        open_graph(path, OnnxMetadata(values=values))
