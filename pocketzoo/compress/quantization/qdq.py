@@ -64,7 +64,8 @@ class Integers:
         if is_quantizable(node):
             return index.is_layer(node) and layer_name(node.input[1]) in self.layers
         if moves(node) and (node.op_type in MOVES or node.op_type in self.operators):
-            return self._made_by_integers(node.input[0]) and not self.recurs(node.output[0])
+            left = self.recurs(node.output[0]) or not self._captured.isdisjoint(node.output)
+            return self._made_by_integers(node.input[0]) and not left
         if node.op_type not in self.operators - PASSING or any(name in index.constants for name in node.input):
             return False
         consumers = index.consumers.get(index.after_activation(node.output[0], ACTIVATIONS), [])
@@ -94,6 +95,16 @@ class Integers:
             here = recurring if moved or node.op_type in RECURRENT else others
             here.update((*node.input, *captured(node)))
         return recurring - others - {""}  # what is left out
+
+    @cached_property
+    def _captured(self) -> set[str]:
+        """What graphs inside nodes read, moved or as it is: onnxruntime 1.31 aborts where it moves Q/DQ nodes there."""
+        found = set[str]()
+        for node in reversed(self.index.nodes):
+            found.update(captured(node))
+            if moves(node) and not found.isdisjoint(node.output):
+                found.add(node.input[0])
+        return found
 
     def _made_by_integers(self, name: str) -> bool:
         """Whether the producer of a tensor runs on integers, seen through one activation."""

@@ -90,29 +90,48 @@ class Scope:
 
     def stored(self, name: str) -> dict[tuple[int, str], TensorProto] | None:
         """The constants that a tensor is computed from, by key: not scales, shapes or axes. None where inputs are."""
-        return self._stored(name, set())
-
-    def _stored(self, name: str, seen: set[str]) -> dict[tuple[int, str], TensorProto] | None:
-        if self.around is not None and name in self.read:
-            return self.around.stored(name)
-        node = self.index.producers.get(name)
-        tensor = self.index.constants.get(name) or _constant(node)
-        if tensor is not None:
-            return {} if tensor.data_type in STRUCTURE else {self.key(name): tensor}
-        if node is None or inner_graphs(node) or not node.input:
-            return None
-        if name in seen:
-            return {}
-        seen.add(name)
         found: dict[tuple[int, str], TensorProto] = {}
-        quantizes = node.op_type in ("DequantizeLinear", "QuantizeLinear")
-        for place, operand in enumerate(node.input):
-            below = self._stored(operand, seen) if operand else {}
-            if below is None:
-                return None
-            if place == 0 or not quantizes:
+        seen, open_ = set[str](), [name]
+        while open_:
+            each = open_.pop()
+            if each in seen:
+                continue
+            seen.add(each)
+            if self.around is not None and each in self.read:
+                below = self.around.stored(each)
+                if below is None:
+                    return None
                 found |= below
+                continue
+            if each not in self._constant:
+                return None
+            node = self.index.producers.get(each)
+            tensor = self.index.constants.get(each) or _constant(node)
+            if tensor is None:
+                assert node is not None
+                quantizes = node.op_type in ("DequantizeLinear", "QuantizeLinear")
+                operands = node.input[:1] if quantizes else node.input
+                open_ += [operand for operand in reversed(operands) if operand]
+            elif tensor.data_type not in STRUCTURE:
+                found[self.key(each)] = tensor
         return found
+
+    @cached_property
+    def _constant(self) -> set[str]:
+        """The tensors that depend on no input, those of outer graphs aside."""
+        known = set(self.index.constants)
+
+        def is_known(name: str) -> bool:
+            if self.around is not None and name in self.read:
+                return self.around.stored(name) is not None
+            return not name or name in known
+
+        for node in self.index.nodes:
+            if _constant(node) is not None or (
+                node.input and not inner_graphs(node) and all(is_known(name) for name in node.input)
+            ):
+                known.update(node.output)
+        return known
 
     @cached_property
     def index(self) -> GraphIndex:

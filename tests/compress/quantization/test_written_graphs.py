@@ -74,6 +74,21 @@ def norm_in_a_branch() -> onnx.ModelProto:
     )  # fmt: skip
 
 
+def branches_of(name: str) -> list[onnx.NodeProto]:
+    """An If whose branches read a tensor of the graph around."""
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    branches = [helper.make_graph([node(op, name, "o")], op, [], [out]) for op in ("Sigmoid", "Tanh")]
+    nodes = [node("Shape", name, "z"), node("ReduceMax", "z", "most", keepdims=0), node("Greater", "most two", "if")]
+    return [*nodes, node("If", "if", "y", then_branch=branches[0], else_branch=branches[1])]
+
+
+def with_output(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with one more output, which is not rounded to 8 bits."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    model.graph.output.append(next(value for value in inferred.graph.value_info if value.name == name))
+    return model
+
+
 MOVES = {
     "Reshape": (["s"], {}, {"s": np.array([-1, 128])}),
     "Transpose": ([], {"perm": [0, 2, 3, 1]}, {}),
@@ -88,6 +103,11 @@ CASES = {
     **{f"{op} before a layer": conv_then(
         node(op, " ".join(["c", *more]), "m", **attributes), node("Sigmoid", "m", "y"), **constants)
        for op, (more, attributes, constants) in MOVES.items()},
+    **{f"{op} before branches": with_output("m", conv_then(
+        node(op, " ".join(["c", *more]), "m", **attributes), *branches_of("m"), two=np.array(2), **constants))
+       for op, (more, attributes, constants) in MOVES.items()},
+    "two moves before branches": with_output("m", conv_then(
+        node("Transpose", "c", "t", perm=[0, 2, 3, 1]), node("Flatten", "t", "m"), *branches_of("m"), two=np.array(2))),
     "the table's rows moved": graph(
         [node("MatMul", "x w", "a"), node("Slice", "x s e", "h"), node("Tanh", "h", "t"),
          node("Concat", "a t", "y", axis=1)],
