@@ -23,6 +23,10 @@ from graph_layers import LAYERS  # noqa: E402
 from pocketzoo.compress.quantization import int8  # noqa: E402
 from pocketzoo.compress.quantization.qdq import Int8Writer  # noqa: E402
 
+# Of graphs that a shard found: Q/DQ nodes that onnxruntime moves into branches (it aborts), and before what others read
+# as well; and limits of a Clip that the converter writes in float32 for float16.
+FOUND = (201000607, 201000357, 204000663, 204000768, 204001943, 203001645)
+
 
 @pytest.fixture
 def checker(tmp_path, monkeypatch):
@@ -49,7 +53,7 @@ def test_they_have_every_layer_in_many_opsets_and_roles():
     assert any(graph.model.functions for graph in made)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", [*range(30), *FOUND])
 def test_a_small_shard_is_right(seed, checker):
     checked = checker.check(generate(seed))
     assert not checked.findings

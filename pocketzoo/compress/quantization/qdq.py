@@ -64,7 +64,7 @@ class Integers:
         if is_quantizable(node):
             return index.is_layer(node) and layer_name(node.input[1]) in self.layers
         if moves(node) and (node.op_type in MOVES or node.op_type in self.operators):
-            left = self.recurs(node.output[0]) or not self._captured.isdisjoint(node.output)
+            left = self.recurs(node.output[0]) or not self.captured.isdisjoint(node.output)
             return self._made_by_integers(node.input[0]) and not left
         if node.op_type not in self.operators - PASSING or any(name in index.constants for name in node.input):
             return False
@@ -97,7 +97,7 @@ class Integers:
         return recurring - others - {""}  # what is left out
 
     @cached_property
-    def _captured(self) -> set[str]:
+    def captured(self) -> set[str]:
         """What graphs inside nodes read, moved or as it is: onnxruntime 1.31 aborts where it moves Q/DQ nodes there."""
         found = set[str]()
         for node in reversed(self.index.nodes):
@@ -195,14 +195,16 @@ class QdqWriter:
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [self.dequantized[name]], **channels))
         return self.dequantized[name]
 
-    def quantize_dequantize(self, name: str) -> str:
-        """Quantize and dequantize an activation; returns the name to read instead."""
-        scale, zero = self.parameters(self.ranges[name])
+    def quantize_dequantize(self, name: str, of: str = "") -> str:
+        """Quantize and dequantize an activation, in the range ``of`` another; returns the name to read instead."""
+        scale, zero = self.parameters(self.ranges[of or name])
         parameters = [self._initializer(f"{name}_scale", np.float32(scale)), self._initializer(f"{name}_zero", zero)]
         quantized, out = self.fresh(f"{name}_quantized"), self.fresh(f"{name}_dequantized")
         self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [quantized]))
         self.nodes.append(helper.make_node("DequantizeLinear", [quantized, *parameters], [out]))
-        self.scales[name] = self.scales[out] = scale
+        self.scales[out] = scale
+        if not of:
+            self.scales[name] = scale
         return out
 
     def _initializer(self, name: str, value: np.ndarray | np.generic) -> str:
@@ -241,6 +243,8 @@ class Int8Writer(QdqWriter):
             outputs, after = list(node.output), list[NodeProto]()
             if integer and is_quantizable(node):
                 after = self.layer(node)
+            if floats and self._is_shared(node):
+                node.input[0] = self.quantize_dequantize(node.input[0], of=outputs[0])
             self.nodes += [node, *after]
             for i, name in enumerate(node.input):
                 if name in renamed and not floats:
@@ -284,6 +288,17 @@ class Int8Writer(QdqWriter):
         """
         floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
         return floats and not self.is_integer(node)
+
+    def _is_shared(self, node: NodeProto) -> bool:
+        """Whether somebody else reads the floats that a node moves before they are quantized.
+
+        onnxruntime 1.31 would put the Q/DQ nodes before the move, and round what all of them read.
+        """
+        name, out = node.input[0], node.output[0]
+        if node.op_type not in MOVED or out not in self.ranges or out in self.index.outputs or name in self.ranges:
+            return False
+        readers = self.index.consumers.get(name, [])
+        return (name in self.index.outputs or len(readers) > 1) and out not in self.is_integer.captured
 
     def _is_one(self, node: NodeProto) -> bool:
         """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
@@ -43,6 +43,7 @@ def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None =
     if opset_of(tidy) < OPSET:
         try:
             tidy = version_converter.convert_version(tidy, NEWER)
+            _retype_limits(tidy)
             as_written = False
         except Exception:  # its C++ side raises RuntimeError and types of its own; what needs a newer one says so
             pass
@@ -82,6 +83,25 @@ def _folded(
     folded.opset_import.extend(known)
     _make_constant_outputs(folded)
     return folded, session
+
+
+def _retype_limits(model: ModelProto) -> None:
+    """Give the limits of each Clip the type of what it clips, in place: the converter writes them in float32."""
+    index, fresh = GraphIndex(model), FreshNames.of(model)
+    limits = {node.output[0]: node.attribute[0].t for node in index.nodes if _is_constant(node)} | dict(index.constants)
+    for node in model.graph.node:
+        kind = index.types.get(node.input[0]) if node.op_type == "Clip" and not node.domain else None
+        if kind not in (TensorProto.FLOAT16, TensorProto.DOUBLE):
+            continue
+        for place, name in enumerate(node.input):
+            if place and name in limits and limits[name].data_type == TensorProto.FLOAT:
+                limit = numpy_helper.to_array(limits[name]).astype(helper.tensor_dtype_to_np_dtype(kind))
+                node.input[place] = fresh(name)
+                model.graph.initializer.append(numpy_helper.from_array(limit, node.input[place]))
+
+
+def _is_constant(node: NodeProto) -> bool:
+    return node.op_type == "Constant" and not node.domain and [a.name for a in node.attribute] == ["value"]
 
 
 def _make_constants(model: ModelProto) -> None:
