@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from onnx import ValueInfoProto, helper
 
 from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.catalog.signature import ONE, SAMPLES, Dim, ModelSignature, signature_of_axes, without_samples
 from pocketzoo.zoo.graphs.index import graph_inputs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def signature_of(graph: Path | onnx.ModelProto, states: dict[str, str] | None = None) -> ModelSignature:
