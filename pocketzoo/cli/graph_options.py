@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import force_option, named, names, out_option
+from pocketzoo.cli.options import force_option, named, names, out_option, sides_of
 from pocketzoo.cli.render import Bars, print_columns
 from pocketzoo.core.errors import DataError, RecipeError
 
@@ -131,10 +131,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _size(text: str) -> int | tuple[int, int]:
-    sides = text.split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 8 for side in sides):
+    if (sides := sides_of(text)) is None:
         raise click.UsageError(f"--size {text!r} is not in pixels; write 224, or 320x480 for height x width")
-    height, width = int(sides[0]), int(sides[-1])
+    height, width = sides
     return height if height == width else (height, width)
 
 

@@ -149,10 +149,17 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     """``150`` or ``150x200`` as (height, width)."""
     if text is None:
         return None
-    height, _, width = text.partition("x")
-    if not height.isdecimal() or not (width.isdecimal() or height == text):
+    if (sides := sides_of(text)) is None:
         raise RecipeError(f"invalid --input-size {text!r}", "write pixels: 150, or 150x200 for height x width")
-    return int(height), int(width or height)
+    return sides
+
+
+def sides_of(text: str) -> tuple[int, int] | None:
+    """Height and width in pixels of ``150`` or ``150x200``; None of anything else."""
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and len(side) < 8 for side in sides):
+        return None
+    return int(sides[0]), int(sides[-1])
 
 
 def resolver() -> Resolver:

@@ -18,6 +18,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.deploy.value_ranges import seen_values
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -37,7 +38,7 @@ ROUNDS, GAIN = 6, 0.3  # of looking for those; dB that they have to bring
 FEWEST, FRACTION = 16, 0.03  # nodes at a time, or of all
 # dB: of errors that matter, above that of the outputs; that a node makes of less; of what is as it was.
 NEAR, DROP, EXACT = 30.0, 2.0, 75.0
-NAMED, LINES = 4, 8  # nodes of a reason that are named, and reasons
+LINES = 8  # reasons that are told
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 
 
@@ -205,16 +206,10 @@ def note(model: onnx.ModelProto, plan: HalfPlan, ratios: Mapping[str, float] | N
 
 def told_left(in_float32: Mapping[str, str]) -> list[str]:
     """What stays in 32 bits in lines, one for each reason, the most frequent first."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in in_float32.items():
-        by_reason.setdefault(reason, []).append(name)
-    lines = []
-    for reason, names in sorted(by_reason.items(), key=lambda each: -len(each[1])):
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        lines.append(f"  in fp32: {', '.join(names[:NAMED])}{more}: {reason}")
-    if len(lines) > LINES:
-        rest = sum(map(len, sorted(by_reason.values(), key=len, reverse=True)[LINES:]))
-        lines[LINES:] = [f"  in fp32: {rest} more; all are in the graph's metadata"]
+    often = sorted(by_reason(in_float32).items(), key=lambda each: -len(each[1]))
+    lines = [f"  in fp32: {listed(names)}: {reason}" for reason, names in often[:LINES]]
+    if rest := sum(len(names) for _, names in often[LINES:]):
+        lines.append(f"  in fp32: {rest} more; all are in the graph's metadata")
     return lines
 
 

@@ -13,6 +13,7 @@ from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.calibration_cache import plan_by_scales, read_cache
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.progress import Progress
+from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.compressor import Step
@@ -20,8 +21,6 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.models.resolver import Resolver
-
-NAMED = 4  # layers of a reason that are named
 
 
 def quantized(
@@ -63,12 +62,8 @@ def quantized(
             "give the cache that was calibrated on this graph; or samples: --data D",
         )
     progress.say(f"int8: {len(plan.layers)} layers by {len(plan.ranges)} of the {len(scales)} scales of {cache}")
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in plan.left.items():
-        by_reason.setdefault(reason, []).append(name)
-    for reason, names in by_reason.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        progress.say(f"  in float: {', '.join(names[:NAMED])}{more}: {reason}")
+    for reason, names in by_reason(plan.left).items():
+        progress.say(f"  in float: {listed(names)}: {reason}")
     encoded = folder / "cached.onnx"
     onnx.save(int8.apply(model, plan, target), encoded)
     with updating(bundle, place, progress=progress) as draft:

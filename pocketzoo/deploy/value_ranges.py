@@ -17,6 +17,7 @@ from pocketzoo.compress.quantization.calibration import activations_in_parts, on
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, graphs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -155,13 +156,7 @@ class _Watcher:
             for name in node.output:
                 if looks and name and self.index.types.get(name) == TensorProto.FLOAT:
                     written += self._look(name, found)
-        copies = []
-        for node in written:
-            copied = NodeProto()
-            copied.CopyFrom(node)
-            copies.append(copied)
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, written)
         return found
 
     def _look(self, name: str, found: dict[str, str]) -> list[NodeProto]:

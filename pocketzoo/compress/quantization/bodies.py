@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from pocketzoo.compress.quantization.calibration import one_by_one, values_of
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, graphs, names, read_from_around
+from pocketzoo.zoo.graphs.contents import replace_nodes, store_constants
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, graphs, names, read_from_around, rename
 from pocketzoo.zoo.graphs.index import GraphIndex
 
 BRANCHES = {"then_branch": True, "else_branch": False}
@@ -70,29 +71,12 @@ def _body(index: GraphIndex, node: NodeProto, attribute: str, graph: GraphProto)
     del model.graph.input[:]
     # Without shapes: no axis of what a body reads counts samples.
     model.graph.input.extend(map(_plain, [*named, *around], [*types, *(index.types.get(name, 0) for name in around)]))
-    _store_constants(model.graph)
+    store_constants(model.graph)
     return Body(node, attribute, model, around)
 
 
 def _plain(name: str, kind: int) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, None)
-
-
-def _store_constants(graph: GraphProto) -> None:
-    """Make initializers of the nodes that hold a constant: a weight is one."""
-    outputs = {value.name for value in graph.output}
-    rest = []
-    for node in graph.node:
-        value = next((each.t for each in node.attribute if each.name == "value"), None)
-        if node.op_type != "Constant" or node.domain not in STANDARD or value is None or node.output[0] in outputs:
-            rest.append(node)
-            continue
-        stored = graph.initializer.add()
-        stored.CopyFrom(value)
-        stored.name = node.output[0]
-    rest = [NodeProto.FromString(node.SerializeToString()) for node in rest]
-    del graph.node[:]
-    graph.node.extend(rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +161,10 @@ def put(model: ModelProto, body: Body, made: ModelProto, fresh: FreshNames) -> N
         if t.name in around and t.name not in own and t.SerializeToString() != around[t.name].SerializeToString()
     }  # fmt: skip
     new = sorted((names(made.graph) - names(body.model.graph)) | changed)
-    _rename(made.graph, {name: fresh(name) for name in new})
-    del graph.node[:]
-    graph.node.extend(made.graph.node)
+    renamed = {name: fresh(name) for name in new}
+    for each in graphs(made.graph):
+        rename(each, renamed)
+    replace_nodes(graph, made.graph.node)
     del graph.initializer[:]
     graph.initializer.extend(t for t in made.graph.initializer if t.name in own or t.name not in around)
     del graph.value_info[:]  # they may say less
-
-
-def _rename(graph: GraphProto, renamed: dict[str, str]) -> None:
-    for each in graphs(graph):
-        tensors: list[TensorProto | ValueInfoProto] = [*each.initializer, *each.input, *each.output]
-        for tensor in tensors:
-            tensor.name = renamed.get(tensor.name, tensor.name)
-        for node in each.node:
-            node.name = renamed.get(node.name, node.name)
-            node.input[:] = [renamed.get(name, name) for name in node.input]
-            node.output[:] = [renamed.get(name, name) for name in node.output]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import layer_name
@@ -75,6 +76,4 @@ def quantize(model: ModelProto, layers: Iterable[str], tensors: Mapping[str, npt
             helper.make_node("Mul", [ready[x][1], stored[name][1]], [step]),
             helper.make_node("Mul", [floats, step], [out]),
         ]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    replace_nodes(model.graph, nodes)

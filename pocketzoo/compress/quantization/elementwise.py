@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.compress.plans import Range
 from pocketzoo.compress.statistics.histogram import Histogram
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -134,9 +135,7 @@ def whole_gates(model: ModelProto) -> ModelProto:
             nodes.append(helper.make_node("Mul", [gate.read, made], [node.output[0]]))
         elif node.output[0] not in gone:
             nodes.append(node)
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del fused.graph.node[:]
-    fused.graph.node.extend(copies)
+    replace_nodes(fused.graph, nodes)
     return fused
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -58,9 +59,7 @@ def quantize(model: ModelProto, names: Iterable[str]) -> None:
             helper.make_node("Cast", [rows], [floats], to=TensorProto.FLOAT),
             helper.make_node("Mul", [floats, step], [out]),
         ]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
+    replace_nodes(model.graph, nodes)
 
 
 def rows_to_int8(table: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:

@@ -16,7 +16,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from pocketzoo.compress.plans import Range
 from pocketzoo.compress.quantization.elementwise import GATE, UNARY, Gate
 from pocketzoo.zoo.catalog.specs import Int8Encoding
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured, read_names
+from pocketzoo.zoo.graphs.contents import drop_unread, replace_nodes
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, captured
 from pocketzoo.zoo.graphs.index import GraphIndex, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, RECURRENT, is_quantizable, operator_of, out_axis
@@ -142,12 +143,8 @@ class QdqWriter:
 
     def finish(self) -> None:
         """Put the new list in place of the old, and let go of the constants that nobody reads any more."""
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        used = read_names(self.graph)
-        initializers = [t for t in self.graph.initializer if t.name in used]
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(initializers)
+        replace_nodes(self.graph, self.nodes)
+        drop_unread(self.graph)
 
     def layer(self, node: NodeProto) -> list[NodeProto]:
         """Put a layer's 8-bit numbers in, and its bias, as int32 where the encoding wants that.

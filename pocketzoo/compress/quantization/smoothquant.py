@@ -16,6 +16,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
 
@@ -139,9 +140,7 @@ def apply(model: ModelProto, scales: Mapping[str, Floats]) -> ModelProto:
         if node.op_type == "MatMul" and node.input[1] in renamed:
             node.input[0] = renamed[node.input[1]]
         nodes.append(node)
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del smoothed.graph.node[:]
-    smoothed.graph.node.extend(copies)
+    replace_nodes(smoothed.graph, nodes)
     return smoothed
 
 

@@ -108,8 +108,9 @@ def defined_names(graph: GraphProto) -> list[str]:
 
 
 def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Call tensors of one graph otherwise, old name -> new; those inside its nodes stay."""
+    """Call tensors and nodes of one graph otherwise, old name -> new; those inside its nodes stay."""
     for node in graph.node:
+        node.name = names.get(node.name, node.name)
         for side in (node.input, node.output):
             for i, name in enumerate(side):
                 side[i] = names.get(name, name)

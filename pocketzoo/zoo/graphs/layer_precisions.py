@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+from pocketzoo.zoo.graphs.contents import held_tensor
 from pocketzoo.zoo.graphs.fresh_names import inner_graphs
 from pocketzoo.zoo.graphs.node import layer_name, node_name
 from pocketzoo.zoo.graphs.operators import operator_of
@@ -84,7 +85,7 @@ def _constant(
         if producer is None or producer.op_type not in (*CONVERSIONS, "Constant"):
             return None, True
         if producer.op_type == "Constant":
-            held = next((a.t for a in producer.attribute if a.name == "value"), None)
+            held = held_tensor(producer)
             if held is None:
                 return None, True
             # What it holds is not asked.

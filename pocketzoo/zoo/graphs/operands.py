@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute, layer_name
@@ -64,9 +65,7 @@ class _OperandWriter:
                 self._layer(node)
             else:
                 self.nodes.append(node)
-        copies = [NodeProto.FromString(node.SerializeToString()) for node in self.nodes]
-        del self.graph.node[:]
-        self.graph.node.extend(copies)
+        replace_nodes(self.graph, self.nodes)
         return self.model
 
     def _layer(self, node: NodeProto) -> None:

@@ -62,6 +62,7 @@ _TEXTS = {
 }
 _DIMS = {"Tensor": 1, "Sparse": 3}  # field numbers
 _BITS = 8  # values that a byte of a tensor may hold, at the most
+ONE_FILE = "save it as one file: onnx.save(onnx.load(path), 'one.onnx')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +117,17 @@ def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[
     """
     contents = references(path)
     if outside := sorted(contents.files - set(files)):
-        what = "an absolute path" if outside[0].startswith(("/", "\\")) or outside[0][1:2] == ":" else "another file"
-        what = "a path outside the folder" if ".." in outside[0].replace("\\", "/").split("/") else what
-        raise UnsafeFileError(
-            f"{path} keeps weights in {outside[0]!r}, {what}",
-            "save it as one file: onnx.save(onnx.load(path), 'one.onnx')",
-        )
+        what = leads_away(outside[0]) or "another file"
+        raise UnsafeFileError(f"{path} keeps weights in {outside[0]!r}, {what}", ONE_FILE)
     check_operators(contents, path, domains)
     check_size(contents, path)
+
+
+def leads_away(location: str) -> str:
+    """What a place of weights is that is not in the graph's own folder; "" where it may be there."""
+    if ".." in location.replace("\\", "/").split("/"):
+        return "a path outside the folder"
+    return "an absolute path" if location.startswith(("/", "\\")) or location[1:2] == ":" else ""
 
 
 def check_operators(contents: References, path: Path, domains: Collection[str] = KNOWN_DOMAINS) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
+from pocketzoo.zoo.graphs.contents import held_tensor, replace_nodes, store_constants
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, assigns_once, graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
@@ -50,7 +51,9 @@ def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None =
     time_left = TimeLeft(str(path))
     if quantizing_nodes(tidy):
         own = load_foreign(model, path, time_left, optimization="none")
-        _make_constants(tidy)
+        for graph in graphs(tidy.graph):
+            store_constants(graph)
+        _make_constant_outputs(tidy)
         return batched_graph(own, tidy, path, time_left, told)
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
@@ -88,7 +91,8 @@ def _folded(
 def _retype_limits(model: ModelProto) -> None:
     """Give the limits of each Clip the type of what it clips, in place: the converter writes them in float32."""
     index, fresh = GraphIndex(model), FreshNames.of(model)
-    limits = {node.output[0]: node.attribute[0].t for node in index.nodes if _is_constant(node)} | dict(index.constants)
+    held = {node.output[0]: tensor for node in index.nodes if (tensor := held_tensor(node)) is not None}
+    limits = held | dict(index.constants)
     for node in model.graph.node:
         kind = index.types.get(node.input[0]) if node.op_type == "Clip" and not node.domain else None
         if kind not in (TensorProto.FLOAT16, TensorProto.DOUBLE):
@@ -98,29 +102,6 @@ def _retype_limits(model: ModelProto) -> None:
                 limit = numpy_helper.to_array(limits[name]).astype(helper.tensor_dtype_to_np_dtype(kind))
                 node.input[place] = fresh(name)
                 model.graph.initializer.append(numpy_helper.from_array(limit, node.input[place]))
-
-
-def _is_constant(node: NodeProto) -> bool:
-    return node.op_type == "Constant" and not node.domain and [a.name for a in node.attribute] == ["value"]
-
-
-def _make_constants(model: ModelProto) -> None:
-    """Constants that nodes hold as initializers, in place."""
-    for graph in graphs(model.graph):
-        rest = []
-        for node in graph.node:
-            tensor = next((a.t for a in node.attribute if a.name == "value"), None) if not node.domain else None
-            if node.op_type != "Constant" or tensor is None:
-                rest.append(node)
-                continue
-            stored = TensorProto()
-            stored.CopyFrom(tensor)
-            stored.name = node.output[0]
-            graph.initializer.append(stored)
-        kept = [_copy(node) for node in rest]
-        del graph.node[:]
-        graph.node.extend(kept)
-    _make_constant_outputs(model)
 
 
 def _make_constant_outputs(model: ModelProto) -> None:
@@ -134,9 +115,7 @@ def _make_constant_outputs(model: ModelProto) -> None:
     for name, tensor in stored.items():
         tensor.name = fresh(f"{name}_constant")
         made.append(helper.make_node("Identity", [tensor.name], [name]))
-    rest = list(model.graph.node)
-    del model.graph.node[:]
-    model.graph.node.extend([*made, *rest])  # first, as others may read the output
+    replace_nodes(model.graph, [*made, *model.graph.node])  # first, as others may read the output
 
 
 def _copy(message: ModelProto) -> ModelProto:

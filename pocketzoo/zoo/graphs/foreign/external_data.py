@@ -11,10 +11,10 @@ from onnx import ModelProto, TensorProto, external_data_helper, helper
 
 from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
 from pocketzoo.zoo.graphs.fresh_names import graphs, nodes
+from pocketzoo.zoo.graphs.safety import ONE_FILE, leads_away
 
 LARGEST = 2**31 - 1  # bytes of a message of protobuf
 ONE_BYTE = (TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8)  # others of a byte may be packed, two in one
-ONE_FILE = "save it as one file: onnx.save(onnx.load(path), 'one.onnx')"
 
 
 def external_files(model: ModelProto, path: Path) -> list[Path]:
@@ -85,11 +85,12 @@ def _bytes_of(tensor: TensorProto) -> int | None:
 
 
 def _checked(name: str, path: Path) -> Path:
-    what = "a path outside the folder" if ".." in name.replace("\\", "/").split("/") else ""
-    if name.startswith(("/", "\\")) or name[1:2] == ":" or not name:
-        what = "an absolute path"
     place = path.parent / name
-    what = "no name of a file" if "\0" in name else what
+    what = leads_away(name)
+    if not name:
+        what = "an absolute path"
+    elif "\0" in name:
+        what = "no name of a file"
     if not what and os.path.realpath(place) != os.path.join(os.path.realpath(path.parent), os.path.normpath(name)):
         what = "a link"
     if what:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.graphs.contents import held_tensor, replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, defined_names, graphs, inner_graphs, rename
 from pocketzoo.zoo.graphs.node import attribute
 from pocketzoo.zoo.graphs.shape_inference import inferred
@@ -67,9 +68,7 @@ def _either(model: ModelProto) -> list[ModelProto]:
         defined = Counter(name for graph in graphs(each.graph) for name in defined_names(graph))
         nodes = list(each.graph.node)
         inlined = _inlined(node, attribute(node, name, None), each.graph, defined, FreshNames.of(each))
-        copies = [_copy(n) for n in (*nodes[:found], *inlined, *nodes[(found or 0) + 1 :])]
-        del each.graph.node[:]
-        each.graph.node.extend(copies)
+        replace_nodes(each.graph, [*nodes[:found], *inlined, *nodes[(found or 0) + 1 :]])
         each.graph.ClearField("value_info")
         made.append(each)
     return made
@@ -93,9 +92,7 @@ def _settle(model: ModelProto, lengths: Mapping[str, int]) -> bool:
             nodes += _inlined(node, branch, graph, defined, fresh)
             found = True
         if found:
-            copies = [_copy(node) for node in nodes]
-            del graph.node[:]
-            graph.node.extend(copies)
+            replace_nodes(graph, nodes)
             changed = True
             break  # graphs further inside may be gone, or elsewhere
     return changed
@@ -119,12 +116,6 @@ def _inlined(
         if name
     ]
     return [*inside.node, *ends]
-
-
-def _copy(node: NodeProto) -> NodeProto:
-    copied = NodeProto()
-    copied.CopyFrom(node)
-    return copied
 
 
 class _Known:
@@ -180,17 +171,16 @@ class _Known:
             name = str(node.output[0]) if len(node.output) == 1 else ""
             value = self(name) if name and node.op_type != "Constant" else None
             if value is None or value.size > MANY or None in value.reshape(-1).tolist():
-                rest.append(_copy(node))
+                rest.append(node)
                 continue
             if name not in self.kinds:
-                rest.append(_copy(node))
+                rest.append(node)
                 continue
             kind = helper.tensor_dtype_to_np_dtype(self.kinds[name])
             graph.initializer.append(numpy_helper.from_array(value.astype(kind), name))
             told = True
         if told:
-            del graph.node[:]
-            graph.node.extend(rest)
+            replace_nodes(graph, rest)
         return told
 
     def __call__(self, name: str, depth: int = 0) -> Values | None:
@@ -209,7 +199,7 @@ class _Known:
         if node is None or node.domain not in STANDARD or inner_graphs(node) or len(node.output) != 1:
             return None
         if node.op_type == "Constant":
-            return _as_values(constant) if (constant := attribute(node, "value", None)) is not None else None
+            return _as_values(constant) if (constant := held_tensor(node)) is not None else None
         if node.op_type == "Shape":
             dims = self._dims(node.input[0])
             return None if dims is None else dims[attribute(node, "start", 0) : attribute(node, "end", None)]

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.fresh_names import FreshNames, defined_names, graphs, inner_graphs, read_names
+from pocketzoo.zoo.graphs.contents import drop_unread, replace_nodes
+from pocketzoo.zoo.graphs.fresh_names import FreshNames, defined_names, graphs, inner_graphs
 from pocketzoo.zoo.graphs.rewriting.half_precision import (
     DTYPES,
     KINDS,
@@ -75,20 +76,18 @@ def simulated(model: ModelProto, plan: HalfPlan) -> ModelProto:
                 if name in rounds:
                     node.output[i] = fresh(f"{name}_exact")
                     cast(node.output[i], name)
-        copies = []
-        for node in nodes:
-            copied = NodeProto()
-            copied.CopyFrom(node)
-            copies.append(copied)
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
         graph.ClearField("value_info")
-    limit, dtype = LARGEST[plan.precision], DTYPES[plan.precision]
     for name, other in low.items():
-        array = numpy_helper.to_array(index.constants[name])
-        array = np.where(np.isfinite(array), np.clip(array, -limit, limit), array).astype(dtype).astype(np.float32)
+        array = in_half(numpy_helper.to_array(index.constants[name]), plan.precision).astype(np.float32)
         made.graph.initializer.append(numpy_helper.from_array(array, other))
     return made
+
+
+def in_half(array: Array, precision: str) -> Array:
+    """Numbers in half precision; what is beyond its range becomes its end."""
+    limit = LARGEST[precision]
+    return np.where(np.isfinite(array), np.clip(array, -limit, limit), array).astype(DTYPES[precision])
 
 
 class HalfWriter:
@@ -137,18 +136,9 @@ class HalfWriter:
                     self._high(name)
         for name in outside & self.low.keys():  # of a graph around
             self._high(name)
-        copies = []
-        for node in written:
-            copied = NodeProto()
-            copied.CopyFrom(node)
-            copies.append(copied)
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, written)
         graph.ClearField("value_info")
-        read = read_names(graph)
-        stored = [t for t in graph.initializer if t.name in read]
-        del graph.initializer[:]
-        graph.initializer.extend(stored)
+        drop_unread(graph)
 
     def _change(self, node: NodeProto) -> None:
         """Let a node compute in half precision: the names of what it makes, and types in its attributes."""
@@ -186,6 +176,4 @@ class HalfWriter:
         return name
 
     def _array(self, array: Array, name: str) -> TensorProto:
-        limit = LARGEST[self.plan.precision]
-        inside = np.where(np.isfinite(array), np.clip(array, -limit, limit), array)
-        return numpy_helper.from_array(inside.astype(DTYPES[self.plan.precision]), name)
+        return numpy_helper.from_array(in_half(array, self.plan.precision), name)

@@ -1,0 +1,46 @@
+"""What one ONNX graph holds, nodes and constants, put in place of what it held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from onnx import GraphProto, NodeProto, TensorProto
+
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, read_names
+
+
+def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
+    """Put nodes in the place of those that a graph has, which may be among them."""
+    made = GraphProto(node=nodes)  # a copy, before its own are gone
+    del graph.node[:]
+    graph.node.MergeFrom(made.node)
+
+
+def drop_unread(graph: GraphProto) -> None:
+    """Let go of the constants that nobody reads."""
+    read = read_names(graph)
+    stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(stored)
+
+
+def held_tensor(node: NodeProto) -> TensorProto | None:
+    """What a Constant of the standard holds; None where that is no tensor, and of other nodes."""
+    if node.op_type != "Constant" or node.domain not in STANDARD:
+        return None
+    return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+
+
+def store_constants(graph: GraphProto) -> None:
+    """Make initializers of the nodes that hold a constant: a weight is one. Outputs stay nodes."""
+    outputs = {value.name for value in graph.output}
+    rest = []
+    for node in graph.node:
+        tensor = held_tensor(node)
+        if tensor is None or node.output[0] in outputs:
+            rest.append(node)
+            continue
+        stored = graph.initializer.add()
+        stored.CopyFrom(tensor)
+        stored.name = node.output[0]
+    replace_nodes(graph, rest)
