@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,12 @@ def open_graph(
     if not names or not model.graph.node:
         raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
     files = external_files(model, path)
-    _refuse(model, path, [file.name for file in files])
+    _refuse(model, path, files)
     metadata = _with_tokenizer(metadata, path)
     registry = default_registry()
     asked_of = registry.entries("processor").values()  # each says what it would make of such inputs
     sources = plugin_sources(registry, *asked_of)
-    key = cache_key("graph", file=path, weights=tuple(files), metadata=metadata, sources=sources)
+    key = cache_key("graph", file=path, weights=tuple(files.values()), metadata=metadata, sources=sources)
     place, bundle = prepared(path.stem, key)
     if bundle is not None:
         return bundle
@@ -212,7 +212,7 @@ def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> 
         )
 
 
-def _refuse(model: ModelProto, path: Path, files: Sequence[str]) -> None:
+def _refuse(model: ModelProto, path: Path, files: Collection[str]) -> None:
     """What cannot be read here, said before anything runs it."""
     check_graph(path, files=files)
     for side, values in (("reads", graph_inputs(model)), ("outputs", model.graph.output)):

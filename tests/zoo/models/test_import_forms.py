@@ -131,3 +131,22 @@ def test_names_are_made_once_at_any_depth():
 def test_outputs_are_compared_by_what_their_type_holds(dtype, difference, same):
     reference = np.ones(4, dtype)
     assert close((reference + difference).astype(dtype), reference) == same
+
+
+@pytest.mark.parametrize("location", ["w.bin", "sub/w.bin", "./w.bin", "sub/./w.bin"])
+def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location, tmp_path):
+    weight = np.arange(12, dtype=np.float32).reshape(4, 3)
+    (tmp_path / location).parent.mkdir(exist_ok=True)
+    (tmp_path / location).write_bytes(weight.tobytes())
+    stored = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 3], data_location=TensorProto.EXTERNAL)
+    stored.external_data.add(key="location", value=location)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 3)))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [stored])
+    path = tmp_path / "m.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    bundle = open_graph(path)
+    rows = np.eye(4, dtype=np.float32)
+    (out,) = open_session(bundle.graph()).run(None, {"x": rows})
+    assert np.array_equal(out, weight)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto, external_data_helper, helper
@@ -17,8 +17,8 @@ LARGEST = 2**31 - 1  # bytes of a message of protobuf
 ONE_BYTE = (TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8)  # others of a byte may be packed, two in one
 
 
-def external_files(model: ModelProto, path: Path) -> list[Path]:
-    """The files that hold weights of a graph, each in its folder, sorted.
+def external_files(model: ModelProto, path: Path) -> dict[str, Path]:
+    """The files that hold weights of a graph, each below its folder, by the place that it says, sorted.
 
     Raises:
         UnsafeFileError: one is elsewhere, a link, or missing; or shorter than the graph says.
@@ -55,10 +55,10 @@ def external_files(model: ModelProto, path: Path) -> list[Path]:
             f"{path} has {size:,} bytes with its weights, and graphs of up to {LARGEST:,} are read",
             "export it in halves, or with weights of 16 bits",
         )
-    return sorted(places.values())
+    return dict(sorted(places.items()))
 
 
-def load_external(model: ModelProto, files: Sequence[Path], path: Path) -> None:
+def load_external(model: ModelProto, files: Collection[str], path: Path) -> None:
     """Put the weights of those files into a graph, in place.
 
     Raises:
