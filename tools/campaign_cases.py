@@ -21,6 +21,7 @@ from typing import Any
 from campaign import ROOT
 from campaign_fuzz import as_json, changed, mutated
 from campaign_graphs import EVIL_TEXT, write_graph
+from campaign_process import fork
 
 FROZEN = ROOT / "tests" / "frozen" / "format2"
 CODE = "import pathlib\npathlib.Path({canary!r}).touch()\nraise SystemExit\n"
@@ -74,7 +75,7 @@ class Stock:
     def __init__(self, folder: Path) -> None:
         self.folder, self.canary = folder, folder / "canary"
         folder.mkdir(exist_ok=True)
-        if (child := os.fork()) == 0:  # which runs torch, whose threads no fork of this process may have copied
+        if (child := fork()) == 0:  # which runs torch, whose threads no fork of this process may have copied
             _write_repositories(folder)
         if os.waitpid(child, 0)[1]:
             raise RuntimeError("the repositories were not written")

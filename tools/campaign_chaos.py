@@ -30,7 +30,7 @@ from typing import Any
 
 import campaign_words
 from campaign import ROOT, Shard
-from campaign_process import import_all, run_and_end
+from campaign_process import fork, import_all, run_and_end
 
 SLOWEST, MEMORY = 60.0, 6 << 30  # seconds and bytes of one command
 WHILE = 5.0  # seconds until a command is interrupted
@@ -75,7 +75,7 @@ class Ended:
 
 def start(trial: Trial, folder: Path, number: int = 0) -> int:
     """The process of a fork that runs it in ``folder``."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _child(trial, folder, folder.parent / f"out{number}", folder.parent / f"err{number}")
     return pid

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campaign_process import run_and_end
+from campaign_process import fork, run_and_end
 
 SECONDS = 120.0  # of one command
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -71,7 +71,7 @@ def preload(names: Sequence[str]) -> None:
 def asked(function: Callable[[], Any]) -> Any:
     """What a function gives in a fork, or the text of what it raised as an exception."""
     reading, writing = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         os.close(reading)
         try:
@@ -103,7 +103,7 @@ def forked(words: Sequence[str], folder: Path, disturbed: Disturbance | None = N
         path.write_bytes(b"")
         path.chmod(0o666)
     begun = time.monotonic()
-    child = os.fork()
+    child = fork()
     if child == 0:
         _command(words, folder, log, told, disturbed)
     killed, status = False, None

@@ -27,7 +27,7 @@ from typing import Any
 
 from campaign import ROOT, Shard
 from campaign_cases import Case, Stock, make_case
-from campaign_process import TRACEBACK, import_all, run_and_end
+from campaign_process import TRACEBACK, fork, import_all, run_and_end
 
 sys.path.append(str(ROOT / "tests"))
 SLOWEST = 60.0  # seconds of one command
@@ -105,7 +105,7 @@ def run_case(case: Case, folder: Path, stock: Stock, url: str) -> list[str]:
     """Run one in a fork; what was found, one line each."""
     log, told = folder / "log", folder.parent / f"{folder.name}.told"
     began = time.monotonic()
-    child = os.fork()
+    child = fork()
     if child == 0:
         _child(case, folder, stock, url, log, told)
     status: int | None = None

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from campaign import Shard
 from campaign_forks import ChildError, Disturbance, Outcome, asked, forked, preload, refusals
+from campaign_process import fork
 from campaign_scene import COMMANDS, ROOT, a_hub, make_scene, state, temporaries
 
 NOBODY = 65534
@@ -247,7 +248,7 @@ def child(seed: int, seconds: float, folder: Path, only: str = "") -> None:
         scene.mkdir()
         preload(asked(lambda: make_scene(scene)))
         until = max(until, time.monotonic() + LEAST)
-        processes = [os.fork() or _worker(seed, number, until, folder, only) for number in range(WORKERS)]
+        processes = [fork() or _worker(seed, number, until, folder, only) for number in range(WORKERS)]
         codes = [os.waitpid(process, 0)[1] for process in processes]
         if any(codes):
             raise SystemExit("a worker ended early")

@@ -1,8 +1,9 @@
-"""What campaigns that fork have in common: importing everything before, and the command line in a fork."""
+"""What campaigns that fork have in common: importing everything before, the fork, and the command line in it."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -23,6 +24,14 @@ def import_all(libraries: Sequence[str]) -> None:
     for name in (*libraries, *(name for name in modules if not name.startswith(_UNUSED))):
         with contextlib.suppress(Exception, SystemExit):
             import_module(name)
+
+
+def fork() -> int:
+    """A fork, which never collects what this process left behind: a session would wait there for its threads."""
+    child = os.fork()
+    if child == 0:
+        gc.freeze()
+    return child
 
 
 def run_and_end(
