@@ -66,18 +66,28 @@ def write_half_precision(
 
 
 def convert_half(
-    graph: Path, out: Path, target: TargetSpec, precision: str, shown: list[Arrays], *, progress: Progress = SILENT
+    graph: Path,
+    out: Path,
+    target: TargetSpec,
+    precision: str,
+    shown: list[Arrays],
+    *,
+    outputs: Collection[str] = (),
+    progress: Progress = SILENT,
 ) -> tuple[HalfPlan, float | None]:
-    """``write_half_precision`` on what the graph reads; and the ratio of signal to error in dB, where it is known."""
+    """``write_half_precision`` on what the graph reads, held to ``outputs`` (none: to all of them).
+
+    And the least ratio of signal to error of those in dB, where it is known.
+    """
     model = modern(load_graph(graph), precision, target)
-    plan, converted = half(model, target, precision, shown)
+    plan, converted = half(model, target, precision, shown, outputs=outputs)
     ratios = _ratios(model, plan, converted, shown)
     count = len(plan.nodes_of_floats)
     every = count + len(plan.in_float32)
     progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
     for line in told_left(plan.in_float32):
         progress.say(line)
-    ratio = None if ratios is None else min(ratios.values(), default=np.inf)
+    ratio = least(ratios, outputs)
     check_ratio(ratio, LEAST, precision)
     note(converted, plan, ratios)
     with replacing_file(out) as temporary:
@@ -214,10 +224,11 @@ def few(samples: Batches) -> list[Arrays]:
     return batches
 
 
-def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]) -> float | None:
-    """The least of ``compare_outputs``; None where onnxruntime lacks kernels."""
-    ratios = compare_outputs(model, converted, samples)
-    return None if ratios is None else min(ratios.values(), default=np.inf)
+def compare(
+    model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays], outputs: Collection[str] = ()
+) -> float | None:
+    """The least of ``compare_outputs``, of ``outputs`` where any are named; None where onnxruntime lacks kernels."""
+    return least(compare_outputs(model, converted, samples), outputs)
 
 
 def compare_outputs(
