@@ -68,7 +68,9 @@ def pair_encoders(
     first = next(iter(bundles.values())).manifest
     with writing(Path(out), force=force, progress=progress) as draft:
         for name, bundle in bundles.items():
-            shutil.copyfile(bundle.graph(""), draft.mark(graph_name(graph=name), precision="float32", graph=name))
+            shutil.copyfile(
+                bundle.graph(""), draft.mark(graph_name(graph=name), precision=bundle.float_precision, graph=name)
+            )
             for path, file in bundle.source_files().items():
                 place = draft.folder / source_file_name(path)
                 if place.exists() and sha256(place) != sha256(file):

@@ -51,12 +51,17 @@ class BatchedGraph:
 
 
 def batched_graph(
-    own: BoundedSession, tidy: ModelProto, path: Path, time_left: TimeLeft, told: Mapping[str, int] | None = None
+    own: BoundedSession,
+    tidy: ModelProto,
+    path: Path,
+    time_left: TimeLeft,
+    told: Mapping[str, int] | None = None,
+    floats: str = "float32",
 ) -> BatchedGraph:
     """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it.
 
     Where there is none, or the samples of a batch are mixed, a run takes one sample. ``own`` runs the file as it was
-    written. ``told``: lengths of free axes by their names.
+    written. ``told``: lengths of free axes by their names. ``floats``: what it computes in.
 
     Raises:
         BundleError: onnxruntime does not run it.
@@ -101,12 +106,12 @@ def batched_graph(
         except Exception:  # onnxruntime's own, which share no base
             reason = reason or frozen
             continue
-        _check_same(actual, reference_outputs, path)
+        _check_same(actual, reference_outputs, path, floats)
         name_batch(candidate, guess.axes, axes, {name: out.ndim for name, out in actual.items()})
         return BatchedGraph(candidate, signature_of(candidate), filling.length)
     why = reason.message if reason is not None else "no axis of its inputs counts them"
     try:
-        return _one_sample(own, tidy, path, time_left, told, why)
+        return _one_sample(own, tidy, path, time_left, told, why, floats)
     except (PocketzooError, MemoryError):
         raise
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
@@ -120,6 +125,7 @@ def _one_sample(
     time_left: TimeLeft,
     told: Mapping[str, int] | None,
     why: str,
+    floats: str,
 ) -> BatchedGraph:
     """The tidied graph as one whose runs take one sample, held against the file.
 
@@ -135,7 +141,7 @@ def _one_sample(
         if not isinstance(value, np.ndarray):
             raise UnsupportedModelError(f"{path}: the output {name!r} is not a tensor", "export it with tensors only")
     new = load_foreign(tidy, path, time_left, optimization="none")
-    _check_same(dict(zip(outputs, new.run(outputs, feed), strict=True)), expected, path)
+    _check_same(dict(zip(outputs, new.run(outputs, feed), strict=True)), expected, path, floats)
     marked = _copied(tidy)
     names = {tensor.shape[axis] for tensor in signature.inputs if (axis := guess.axes[tensor.name]) is not None}
     axes: dict[str, int | None] = dict(guess.axes)
@@ -148,9 +154,9 @@ def _one_sample(
     return BatchedGraph(marked, with_run_axes(signature_of(marked), axes), filling.length, why)
 
 
-def _check_same(actual: Arrays, expected: Arrays, path: Path) -> None:
+def _check_same(actual: Arrays, expected: Arrays, path: Path, floats: str) -> None:
     for name, out in expected.items():
-        if not close(actual[name], out):
+        if not close(actual[name], out, floats):
             raise UnsupportedModelError(
                 f"{path} changes its output {name!r} when constants are folded", "report this graph"
             )
