@@ -36,7 +36,9 @@ class PlannedGraphs:
     """The float graphs on the way to the first end, and what is to be done to each."""
 
     graphs: Mapping[str, PlannedGraph]
-    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    # That a budget, or the floor, leaves in float -> what each costs,
+    float_layers: Mapping[str, str] = field(default_factory=dict)
+    float_why: str = ""  # and what they do not meet without
     judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
 
     def in_float(self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
