@@ -9,11 +9,14 @@ A shard of the same seed tries the same graphs, as many as there is time for. Sh
 from __future__ import annotations
 
 import argparse
+import contextlib
+import multiprocessing
 import shutil
 import sys
 import tempfile
 import time
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from campaign import LONGEST, MEMORY_DISK, ROOT, Shard, commit, keep
@@ -24,26 +27,54 @@ EACH = 1_000_000  # seeds of graphs that a shard has
 
 
 def run(seed: int, seconds: float, folder: Path, most: int = EACH) -> Shard:
-    """Graphs of one shard until ``seconds`` are over, or there were ``most``."""
+    """Graphs of one shard until ``seconds`` are over, or there were ``most``; in a process that may die of one."""
+    shard, start, number = Shard(), time.monotonic(), 0
+    while number < most and time.monotonic() - start < seconds:
+        number = _run_from(number, seed, start + seconds, folder, most, shard)
+    return shard
+
+
+def _run_from(number: int, seed: int, end: float, folder: Path, most: int, shard: Shard) -> int:
+    """Graphs from one on, in a child, and the number of the next; one that ends the child is a finding."""
+    method = multiprocessing.get_context("spawn")  # a fork would take along what libraries keep
+    receives, sends = method.Pipe(duplex=False)
+    child = method.Process(target=_work, args=(number, seed, end, folder, most, sends), daemon=True)
+    child.start()
+    sends.close()
+    with contextlib.suppress(EOFError):
+        while True:
+            tried, findings = receives.recv()
+            shard.count("graphs", int("not run by onnxruntime" not in tried))
+            for what, count in tried.items():
+                shard.count(what, count)
+            shard.findings += findings
+            for finding in findings:
+                print(finding, flush=True)
+            number += 1
+    child.join()
+    if child.exitcode:
+        shard.count("graphs")
+        shard.findings.append(f"seed {seed * EACH + number}: the process ended with {child.exitcode}")
+        print(shard.findings[-1], flush=True)
+        number += 1
+    return number
+
+
+def _work(first: int, seed: int, end: float, folder: Path, most: int, sends: Connection) -> None:
     from graph_checks import Checker, quiet
     from graph_generator import generate
 
-    shard, checker, start = Shard(), Checker(folder), time.monotonic()
-    for number in range(most):
-        if time.monotonic() - start > seconds:
+    tempfile.tempdir = str(folder)  # sessions write graphs there
+    checker, start = Checker(folder), time.monotonic()
+    for number in range(first, most):
+        if time.monotonic() > end:
             break
         with quiet():
             checked = checker.check(generate(seed * EACH + number))
-        shard.count("graphs", int("not run by onnxruntime" not in checked.tried))
-        for what, count in checked.tried.items():
-            shard.count(what, count)
-        shard.findings += checked.findings
-        for finding in checked.findings:
-            print(finding, flush=True)
+        sends.send((checked.tried, checked.findings))
         if number % 200 == 199:
             shutil.rmtree(folder / "home", ignore_errors=True)
             print(f"{number + 1} in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
-    return shard
 
 
 def main() -> int:

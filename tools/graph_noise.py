@@ -15,7 +15,6 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 Array = Any
-FEED = dict[str, Array]
 GRAPHS = count()  # what is put into each graph has names of its own; none that was generated has two strokes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN")
+COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "Einsum", "LSTM", "GRU", "RNN")
 FLOW = ("If", "Loop", "Scan")
 
 
@@ -21,7 +21,7 @@ def recounted(model: ModelProto, values: dict[str, Any]) -> tuple[int, int] | No
             return None
         if node.op_type in COMPUTING:
             macs += _macs(node, known)
-            for name in filter(None, node.input):
+            for name in filter(None, node.input[:2] if node.op_type == "MatMulInteger" else node.input):
                 counted |= _leaves(name, stored, made, known) or {}
     return sum(counted.values()), macs
 
@@ -29,14 +29,17 @@ def recounted(model: ModelProto, values: dict[str, Any]) -> tuple[int, int] | No
 def _leaves(
     name: str, stored: dict[str, Any], made: dict[str, NodeProto], known: dict[str, Any]
 ) -> dict[str, int] | None:
-    """The constants that a tensor is made of, and their sizes; None where it depends on an input. Axes are no such."""
-    if name in stored:
-        return {name: stored[name].size} if stored[name].dtype.kind == "f" else {}
+    """The constants that a tensor is made of, and their sizes; None where it depends on an input.
+
+    Axes and shapes are no such, nor are the steps of integers.
+    """
+    if name in stored or (name in made and made[name].op_type == "Constant"):
+        array = known[name]
+        return {name: array.size} if array.dtype.kind == "f" or array.dtype.itemsize in (1, 4) else {}
     if name not in made:
         return None
-    if made[name].op_type == "Constant":
-        return {name: known[name].size} if known[name].dtype.kind == "f" else {}
-    parts = [_leaves(each, stored, made, known) for each in made[name].input if each]
+    of = made[name].input[:1] if made[name].op_type == "DequantizeLinear" else made[name].input
+    parts = [_leaves(each, stored, made, known) for each in of if each]
     return None if None in parts else {key: size for part in parts for key, size in (part or {}).items()}
 
 
