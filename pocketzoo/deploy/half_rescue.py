@@ -27,7 +27,7 @@ MOVES = ("Abs", "GlobalMaxPool", "Max", "MaxPool", "Min", "Neg", "Pad", "ReduceM
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Rounding:
     """A place where values are rounded: a tensor, or the constants of a node; and what is to be in 32 bits for it."""
 
     name: str  # of the tensor, or of what the node makes
@@ -36,13 +36,13 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class RoundingGroup:
     """Sources, and the noise that they make by themselves."""
 
     noise: float
-    sources: tuple[Source, ...]
+    sources: tuple[Rounding, ...]
 
-    def __lt__(self, other: Group) -> bool:
+    def __lt__(self, other: RoundingGroup) -> bool:
         return self.noise > other.noise  # the loudest one comes first
 
 
@@ -83,22 +83,22 @@ def noisy_nodes(
     return chosen
 
 
-def _loudest(switched: _Switched, sample: Arrays, outputs: Collection[str]) -> list[Group]:
+def _loudest(switched: _Switched, sample: Arrays, outputs: Collection[str]) -> list[RoundingGroup]:
     """All sources together first; then single ones, and groups of those that were not worth telling apart."""
     session = open_session(switched.model, optimization="none", arena=False)
     names = [value.name for value in session.get_outputs() if not outputs or value.name in outputs]
     count = len(switched.sources)
 
-    def run(on: Collection[Source]) -> list[Any]:
+    def run(on: Collection[Rounding]) -> list[Any]:
         flags = np.array([source in on for source in switched.sources])
         feed: dict[str, npt.NDArray[Any]] = {**sample, switched.flags: flags}
         return list(session.run(names, feed))
 
     exact = run(())
 
-    def group(sources: tuple[Source, ...]) -> Group:
+    def group(sources: tuple[Rounding, ...]) -> RoundingGroup:
         noise = [noise_to_signal([a], [b]) for a, b in zip(run(frozenset(sources)), exact, strict=True)]
-        return Group(sum(each if np.isfinite(each) else 1e6 for each in noise), sources)
+        return RoundingGroup(sum(each if np.isfinite(each) else 1e6 for each in noise), sources)
 
     whole = group(tuple(switched.sources))
     waiting, done, runs = [whole], [whole], 1
@@ -129,7 +129,7 @@ class _Switched:
         self.model.CopyFrom(model)
         self.fresh = FreshNames.of(self.model)
         self.flags = self.fresh("pocketzoo_flags")
-        self.sources: list[Source] = []
+        self.sources: list[Rounding] = []
         self._write()
 
     def _write(self) -> None:
@@ -180,7 +180,7 @@ class _Switched:
         nodes.append(helper.make_node("Where", [flag, back, name], [out]))
         own = [node] if node is not None else []
         needed = own if constants else [*own, *self._readers(name)]
-        self.sources.append(Source(said, constants, tuple(dict.fromkeys(node_id(n) for n in needed if self._low(n)))))
+        self.sources.append(Rounding(said, constants, tuple(dict.fromkeys(node_id(n) for n in needed if self._low(n)))))
         return out
 
     def _low(self, node: NodeProto) -> bool:

@@ -53,7 +53,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Limits:
+class HalfLimits:
     """Says of the nodes of a graph, asked in their order, why they stay in float32."""
 
     graph: FlatGraph

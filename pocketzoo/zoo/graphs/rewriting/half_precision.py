@@ -21,7 +21,7 @@ from pocketzoo.zoo.graphs.fresh_names import inner_graphs
 from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.graphs.node import node_name
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct, makes_floats, node_id
-from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ, Limits, Seen
+from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ, HalfLimits, Seen
 
 BF16_OPSET, QDQ_OPSET = 22, 19
 
@@ -70,7 +70,7 @@ def plan_half(
     graph = FlatGraph(distinct(modern(model, precision, target)))
     known = {name: Seen(largest=most) for name, most in (largest or {}).items()} | dict(seen or {})
     reasons: dict[str, str] = {}
-    limits = Limits(graph, target, precision, known)
+    limits = HalfLimits(graph, target, precision, known)
     for node in graph.nodes:
         reason = (float32 or {}).get(node_id(node), "") or limits.reason(node)
         if reason:
