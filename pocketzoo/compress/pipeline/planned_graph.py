@@ -18,6 +18,7 @@ from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
 from pocketzoo.zoo.graphs.layer_precisions import float_layers
+from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
 
 FOR_BUDGET = "left for accuracy"
 
@@ -73,7 +74,7 @@ def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iter
         return
     layers: list[str] = []
     for path in graphs:
-        model = onnx.load(path)
+        model = load_floats(path)
         own = _names(compressor.for_graph(config, model))
         fields = {name: [n for n in named if n not in own.get(name, ())] for name, named in fields.items()}
         layers += layer_names(GraphIndex(model))
@@ -92,11 +93,16 @@ def _names(config: Any) -> dict[str, Sequence[str]]:
     }
 
 
+def load_floats(graph: Path) -> onnx.ModelProto:
+    """A float graph as steps on graphs take it: in float32, whatever floats its file computes in."""
+    return in_float32(onnx.load(graph))
+
+
 def plan_graph(
     graph: Path, compressor: GraphCompressor[Any, Any], config: Any, samples: Iterable[Arrays], *, one_of: int = 1
 ) -> PlannedGraph:
     """Decide what is to be done to a graph, of ``one_of`` that the config is for."""
-    model = onnx.load(graph)
+    model = load_floats(graph)
     if one_of > 1 and compressor.for_graph is not None:
         config = compressor.for_graph(config, model)
     return PlannedGraph(model, compressor.plan(model, config, samples))
