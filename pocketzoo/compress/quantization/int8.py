@@ -32,6 +32,7 @@ from pocketzoo.compress.quantization.elementwise import (
     unit_range,
     whole_gates,
     with_equal_ends,
+    without_unlike_joins,
 )
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
@@ -110,7 +111,7 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             ranges |= {name: ranges[node.input[0]] for name in node.output if name in ranges}
         elif node.op_type in BOUNDED and node.output[0] in ranges:
             ranges[node.output[0]] = unit_range()
-    ranges = with_equal_ends(index, ranges)
+    ranges = with_equal_ends(index, without_unlike_joins(index, ranges, moves))
     count, moments = seen.samples, {out: seen.moments[im2col] for out, im2col in inputs.items()}
     tensors = prepare(index, layers, ranges, moments)
     del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
