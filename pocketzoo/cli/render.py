@@ -282,7 +282,8 @@ def print_decisions(manifest: Any) -> None:
             echo(f"rejected: {step.compressor}{what}: {no.why}")
         if taken := step.report.float_layers:
             others = sum(bool(decision.precision) for decision in step.decisions)
-            echo(f"left in float: {len(taken)} of {len(taken) + others} layers")
+            why = f"; with all in {step.compressor} {step.report.float_why}" if step.report.float_why else ""
+            echo(f"left in float: {len(taken)} of {len(taken) + others} layers{why}")
             print_columns([["", name, why] for name, why in taken.items()])
         left = {d.layer: d.why for d in step.decisions if d.why and d.layer not in taken}
         if left:

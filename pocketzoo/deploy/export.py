@@ -41,6 +41,7 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -204,7 +205,7 @@ def _into_bundle(
     """Add what was exported to the bundle; the file that is loaded."""
     encoded = bundle.targets() != ("",)  # by a step on the graph
     graphs = [e for name, e in bundle.manifest.files.items() if e.target and name.endswith(".onnx")]
-    float_precision = _named(next((e.precision for e in graphs), "float32"), precision)
+    float_precision = _named(next((e.precision for e in graphs), bundle.float_precision), precision)
     kind = f"{float_precision}.{target.name}" if encoded or exporter.suffix != ".onnx" else ""
     name = f"model.{kind}{exporter.suffix}" if kind else f"model{exporter.suffix}"
     with updating(bundle, force=force, progress=progress) as draft:
@@ -213,7 +214,7 @@ def _into_bundle(
             draft.put(files, name, target=target.name if kind else "", precision=float_precision, backend=backend)
         for graph in others:
             # As an .onnx a float graph is in the bundle for all targets.
-            own = "" if graph.precision == "float32" and exporter.suffix == ".onnx" else target.name
+            own = "" if graph.precision in FLOATS and exporter.suffix == ".onnx" else target.name
             names.append(Path(graph_name(own, graph.precision, graph.graph)).with_suffix(exporter.suffix).name)
             written = files_of(graph.file)
             draft.put(written, names[-1], target=own, precision=graph.precision, graph=graph.graph, backend=backend)
@@ -363,7 +364,7 @@ def _named(float_precision: str, precision: str) -> str:
     """What a graph's entry says of its precision; ``float_precision`` is that of the bundle's own graphs."""
     if precision == "fp32":
         return float_precision
-    return precision if float_precision == "float32" or precision == "fp8" else f"{float_precision}-{precision}"
+    return precision if float_precision in FLOATS or precision == "fp8" else f"{float_precision}-{precision}"
 
 
 @keywords_renamed(registry="resolver")

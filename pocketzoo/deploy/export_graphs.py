@@ -81,7 +81,7 @@ def export_others(
         ExportError: the target refuses a graph.
     """
     plain, files = bundle.graphs(""), bundle.manifest.files.items()
-    encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), "float32")
+    encoded = next((e.precision for name, e in files if e.target and name.endswith(".onnx")), bundle.float_precision)
     every = ends(replace(artifact_of(bundle), graphs=graphs))
     exported = []
     for name, graph in graphs.items():
@@ -92,7 +92,7 @@ def export_others(
         exporter.export(graph, file, target, progress, *[requests[name]] * exporter.asks)
         why = f", for {end.name}" if end.name else ""
         is_float = graph == plain.get(name)
-        exported.append(ExportedGraph(name, file, "float32" if is_float else encoded, why))
+        exported.append(ExportedGraph(name, file, bundle.float_precision if is_float else encoded, why))
     return exported
 
 

@@ -27,8 +27,8 @@ from pocketzoo.zoo.bundles.measurement import PRECISE, Interval, Latency, Measur
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
 

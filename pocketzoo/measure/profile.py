@@ -31,8 +31,9 @@ from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.cost import FLOAT, layer_costs
+from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.layer_cost import FLOAT, FLOATS
 from pocketzoo.zoo.graphs.operators import runs_layer
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -84,6 +85,7 @@ class Profile:
     torch_ms: float | None = None
     torch_layers: Mapping[str, float] = field(default_factory=dict)
     left_in_float: tuple[Left, ...] = ()
+    floats: str = FLOAT  # what the float graph computes in
 
     def by_layer(self) -> dict[str, list[Node]]:
         """The nodes of each layer, the costliest layer first; what belongs to none by its operator, in brackets."""
@@ -154,6 +156,7 @@ def profile(
         nodes=tuple(nodes),
         torch_ms=took,
         torch_layers=layers,
+        floats=bundle.float_precision,
         left_in_float=tuple(
             replace(each, layer=layer_in(end.graphs, name, each.layer)) for name in left for each in left[name]
         )
@@ -334,7 +337,7 @@ def _left(bundle: Bundle, graph: _Ran) -> list[Left]:
         spent = total(by_layer.get(cost.layer, ()))
         if cost.precision != "int8":
             stored = f"its weight is stored in {cost.precision} and computed with in floats"
-            why = said.get(cost.layer, "the plan has no ranges for it" if cost.precision == FLOAT else stored)
+            why = said.get(cost.layer, "the plan has no ranges for it" if cost.precision in FLOATS else stored)
         elif ran and all(node.kind == "float" for node in ran):
             why = (
                 f"its int8 weights are dequantized: no kernel here supports the encoding, so {ran[0].op} runs in float"

@@ -14,7 +14,7 @@ from pocketzoo.core.untrusted.shown import shown
 from pocketzoo.reports.bench_section import rows_figure, scatter_figure
 from pocketzoo.reports.charts.scatter_plot import scatter
 from pocketzoo.reports.html_page import check_drawing, page, sentence, style
-from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, bench_headline
+from pocketzoo.reports.measured.bench_runs import BenchRun, bench_headline
 from pocketzoo.reports.timing_table import timings_figure
 from pocketzoo.zoo.bundles.measurement import Measurement
 
@@ -40,7 +40,7 @@ def _drawing(run: BenchRun) -> str:
     own = f"{style().partition('@media screen')[0]}\nsvg {{ background: var(--card); font-family: sans-serif; }}"
     _, _, rest = drawn.partition(">")
     square = f"square: {', '.join(run.precisions)}; " if run.precisions else ""
-    key = escape(f"circle: {FLOAT}; {square}area: file size; dashed: Pareto front")
+    key = escape(f"circle: {run.floats}; {square}area: file size; dashed: Pareto front")
     opening = '<svg class="plot wide" xmlns="http://www.w3.org/2000/svg" viewBox="-24 -20 1112 460" role="img"'
     return (
         f'{opening} width="1112" height="460" aria-labelledby="bench-wide-title bench-wide-desc">'

@@ -109,6 +109,7 @@ def scatter_figure(run: BenchRun, name: str, level: int) -> Markup:
         "scatter.html",
         level=level,
         quality=run.measure.name,
+        floats=run.floats,
         drawings=drawings,
         keys=[(name, mark_class(run, name)) for name in run.precisions],
         best=", ".join(_title(run.rows[point.row]) for point in front(points_of(run))),
@@ -125,7 +126,7 @@ def _bars(run: BenchRun, name: str, level: int, bundles: Sequence[Bundle], layer
     if not before:
         i, target = next(((i, target) for i, of in enumerate(layers) for target in of), (0, ""))
         before = layers[i].get(target, [])
-        was = f"{bundles[i].manifest.name} ({'float32' if target == 'float' else f'for {target}'})"
+        was = f"{bundles[i].manifest.name} ({bundles[i].float_precision if target == 'float' else f'for {target}'})"
     if not before or not after or before is after:
         return Markup()
     now, pairs = _title(run.rows[run.best]), match(before, after)

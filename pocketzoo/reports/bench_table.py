@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pocketzoo.reports.html_page import render
-from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, batch_setting, label
+from pocketzoo.reports.measured.bench_runs import BenchRun, batch_setting, label
 from pocketzoo.reports.measured.number_format import NOTHING, decimals, points, share_decimals, times, unit
 from pocketzoo.zoo.bundles.measurement import Measurement
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 
 MOST_BATCHES = 3  # whose times are columns alongside all others
 
@@ -92,7 +93,7 @@ def measurement_table(run: BenchRun, name: str) -> Markup:
 
 def precision(kind: str) -> Markup:
     """A badge."""
-    return Markup('<span class="precision {}">{}</span>').format("float" if kind == FLOAT else "encoded", kind)
+    return Markup('<span class="precision {}">{}</span>').format("float" if kind in FLOATS else "encoded", kind)
 
 
 def _caption(run: BenchRun) -> Markup:

@@ -19,8 +19,8 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.bundle_tensors import bundle_tensors
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.catalog.described import SHIPS
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 
-FLOAT = "float32"
 FEW = 12  # entries of a list that are shown
 
 
@@ -125,7 +125,7 @@ def _layers(layers: Layers, name: str, why: Mapping[str, str]) -> dict[str, Any]
 
 def _counted(layers: Sequence[Layer]) -> str:
     """How many layers of a graph are in which precision: "3 of 5 in int8"."""
-    counts = Counter(layer.precision for layer in layers if layer.precision != FLOAT)
+    counts = Counter(layer.precision for layer in layers if layer.precision not in FLOATS)
     return ", ".join(f"{n} of {len(layers)} in {name}" for name, n in counts.items()) or f"all {len(layers)} in floats"
 
 

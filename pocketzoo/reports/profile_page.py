@@ -52,7 +52,7 @@ def headline(profile: Profile) -> str:
 
 def setting(profile: Profile) -> str:
     """What ran, how."""
-    kind = f"int8 for {profile.target}" if profile.target else "float32"
+    kind = f"int8 for {profile.target}" if profile.target else profile.floats
     threads = f"{profile.threads} thread{'s' * (profile.threads != 1)}" if profile.threads else "all cores"
     length = f" of {profile.length} tokens" if profile.length else ""
     torch = f"; torch {profile.torch_ms:.2f} ms" if profile.torch_ms is not None else ""

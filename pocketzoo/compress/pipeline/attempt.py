@@ -93,4 +93,4 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     for name, graph in bundle.graphs("").items():
-        shutil.copyfile(graph, draft.mark(graph.name, precision="float32", graph=name))
+        shutil.copyfile(graph, draft.mark(graph.name, precision=bundle.float_precision, graph=name))

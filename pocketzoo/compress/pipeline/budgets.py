@@ -19,6 +19,11 @@ def budgets_of(compressor: Compressor, config: Any) -> dict[str, float]:
     return {name: budget for name, budget in own.items() if budget is not None}
 
 
+def least_sqnr(compressor: Compressor, config: Any) -> float | None:
+    """The dB that a config asks for of every output; None where it asks for none."""
+    return budgets_of(compressor, config).get("min_sqnr")
+
+
 def own_judge(bundle: Bundle, compressor: Compressor, job: Job) -> Judge:
     """Of graphs against the float graph that a step begins with.
 

@@ -15,7 +15,7 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, load_floats, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
@@ -38,7 +38,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.data.model_costs import macs_of
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def encode(
     """
     graph: onnx.ModelProto | None = None
     for compressor, plan in graph_plans(bundle, compressors, name):
-        graph = compressor.apply(graph or onnx.load(bundle.graph("", name)), plan, target)
+        graph = compressor.apply(graph or load_floats(bundle.graph("", name)), plan, target)
     return graph
 
 

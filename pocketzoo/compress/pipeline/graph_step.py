@@ -14,8 +14,8 @@ from onnx import ModelProto
 
 from pocketzoo.compress.pipeline.acceptance import Rejected, check_report, same_graph
 from pocketzoo.compress.pipeline.attempt import Attempt, copy_float
-from pocketzoo.compress.pipeline.blame import blamed
-from pocketzoo.compress.pipeline.budgets import beyond_budget
+from pocketzoo.compress.pipeline.blame import above_floor, blamed, too_dear
+from pocketzoo.compress.pipeline.budgets import beyond_budget, least_sqnr
 from pocketzoo.compress.pipeline.further_ends import take_further_ends
 from pocketzoo.compress.pipeline.graph_scores import NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
@@ -54,7 +54,22 @@ class JudgedGraphs:
     """What was measured of the graphs of each target that is to have some."""
 
     reports: Mapping[str, StepReport]  # by target
-    rejected: Sequence[Rejection] = ()  # those left out for a target
+    refused: Mapping[str, Rejected] = field(default_factory=dict)  # by target, those that may not be shipped
+    rejected: Sequence[Rejection] = ()  # the same as the manifest has them
+
+    @property
+    def below_floor(self) -> list[str]:
+        """The targets whose graphs lose too much of an output."""
+        return [name for name, no in self.refused.items() if no.cause == "floor"]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenGraphs:
+    """The graphs that a step ships."""
+
+    planned: PlannedGraphs
+    applied: Sequence[AppliedGraphs]
+    judged: JudgedGraphs
 
 
 def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Bundle:
@@ -69,10 +84,10 @@ def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job
     with writing(attempt.folder) as draft:
         copy_float(bundle, draft)
         planned = within_budget(attempt, compressor, planned, job, draft.folder)
+        taken = _above_floor(attempt, compressor, planned, job, draft)
+        planned, applied, judged = taken.planned, taken.applied, taken.judged
         for name, graph in planned.graphs.items():
             attempt.save_tensors(graph.plan, draft, name)
-        applied = apply_to_graphs(attempt, compressor, planned, job, draft)
-        judged = judge_graphs(attempt, compressor, planned, applied, job, draft)
         accepted = [target for target in job.targets if target.name in judged.reports]
         further = take_further_ends(attempt, compressor, set(planned.float_layers), accepted, job, draft)
         report = replace(
@@ -80,6 +95,7 @@ def take_graph_step(attempt: Attempt, compressor: GraphCompressor[Any, Any], job
             seconds=attempt.seconds,
             generation=further.reports,
             float_layers=dict(planned.float_layers),
+            float_why=planned.float_why,
             in_float={each.target.name: each.in_float for each in applied if each.target.name in judged.reports},
             rejected=tuple(judged.rejected),
         )
@@ -141,37 +157,84 @@ def apply_to_graphs(
     return tuple(applied)
 
 
+def _above_floor(
+    attempt: Attempt, compressor: GraphCompressor[Any, Any], planned: PlannedGraphs, job: Job, draft: Draft
+) -> TakenGraphs:
+    """The graphs as planned; where one falls below the floor, with so many layers left in float that none does.
+
+    Raises:
+        Rejected: all are, with those layers too.
+    """
+    applied = apply_to_graphs(attempt, compressor, planned, job, draft)
+    judged = judge_graphs(attempt, compressor, planned, applied, job)
+    below = [target for target in job.targets if target.name in judged.below_floor]
+    if below:
+        why = judged.refused[below[0].name].why
+        job.progress.say(f"{compressor.name} for {below[0].name}: {why}; looking for layers to leave in float")
+        targets = (below[0], *(target for target in job.targets if target is not below[0]))
+        found = above_floor(attempt, compressor, planned, targets, job, draft.folder)
+        for graphs in applied if found is not None else ():
+            graphs.discard(draft)
+        if found is not None:
+            mixed = replace(found[0], float_why=why)
+            applied = apply_to_graphs(attempt, compressor, mixed, job, draft)
+            judged = judge_graphs(attempt, compressor, mixed, applied, job)
+            refused = {name: too_dear(no, why, mixed) for name, no in judged.refused.items()}
+            planned, judged = mixed, replace(judged, refused=refused)
+        elif len(applied) > 1:  # each by itself may
+            named = {}
+            for target in below:
+                no = judged.refused[target.name]
+                named[target.name] = blamed(no, attempt, compressor, planned, target, job, draft.folder)
+            judged = replace(judged, refused={**judged.refused, **named})
+    return TakenGraphs(planned, applied, accepted(attempt, compressor, applied, judged, job, draft))
+
+
 def judge_graphs(
     attempt: Attempt,
     compressor: GraphCompressor[Any, Any],
     planned: PlannedGraphs,
     applied: Sequence[AppliedGraphs],
     job: Job,
-    draft: Draft,
 ) -> JudgedGraphs:
-    """Measure the graphs of each target at their end; those that are rejected are taken out of the draft.
-
-    Raises:
-        Rejected: all are.
-    """
+    """Measure the graphs of each target at their end."""
     reports: dict[str, StepReport] = {}
-    rejected: list[Rejection] = []
+    refused: dict[str, Rejected] = {}
     for graphs in applied:
         try:
             reports[graphs.target.name] = _judge(attempt, compressor, planned, graphs, job)
         except Rejected as reason:
-            no = blamed(reason, attempt, compressor, planned, graphs.target, job, draft.folder)
-            if len(applied) == 1:
-                raise no from reason
+            refused[graphs.target.name] = reason
+    return JudgedGraphs(reports, refused)
+
+
+def accepted(
+    attempt: Attempt,
+    compressor: GraphCompressor[Any, Any],
+    applied: Sequence[AppliedGraphs],
+    judged: JudgedGraphs,
+    job: Job,
+    draft: Draft,
+) -> JudgedGraphs:
+    """What was judged; the graphs that are rejected are taken out of the draft, and noted.
+
+    Raises:
+        Rejected: all are.
+    """
+    if len(applied) == 1 and judged.refused:
+        raise next(iter(judged.refused.values()))
+    rejected: list[Rejection] = []
+    for graphs in applied:
+        if no := judged.refused.get(graphs.target.name):
             job.progress.say(f"{compressor.name} for {graphs.target.name}: rejected: {no.why}")
-            record = no.record(compressor.name, attempt.provider, to_plain(attempt.config), graphs.target.name)
-            rejected.append(record)
+            config = to_plain(attempt.config)
+            rejected.append(no.record(compressor.name, attempt.provider, config, graphs.target.name))
             graphs.discard(draft)
-    if not reports:
+    if not judged.reports:
         why = "; ".join(f"{no.target}: {no.why}" for no in rejected)
         first = next((no for no in rejected if no.float_layers), rejected[0])
         raise Rejected(why, first.report, first.cause, float_layers=first.float_layers, way_out=first.way_out)
-    return JudgedGraphs(reports, rejected)
+    return replace(judged, rejected=rejected)
 
 
 def _judge(
@@ -191,6 +254,6 @@ def _judge(
         raise Rejected(f"it changed nothing{left}", report, "unchanged")
     if own is not None and (why := beyond_budget(own, compressor, attempt.config, artifact)):
         raise Rejected(why, report, "budget")
-    least = getattr(attempt.config, "min_sqnr", None) if "min_sqnr" in compressor.budgets else None
+    least = least_sqnr(compressor, attempt.config)
     check_report(report, job, artifact_of(attempt.bundle), artifact, allowed=attempt.allowed, least=least)
     return report

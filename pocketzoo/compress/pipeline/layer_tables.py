@@ -10,10 +10,10 @@ import onnx
 
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.step_record import StepRecord
-from pocketzoo.zoo.data.model_costs import graph_costs
-from pocketzoo.zoo.graphs.cost import CODEBOOK, FLOAT
-from pocketzoo.zoo.graphs.layer_cost import LayerCost
+from pocketzoo.zoo.graphs.cost import CODEBOOK
+from pocketzoo.zoo.graphs.layer_cost import FLOATS, LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.models.model_costs import graph_costs
 
 
 def layer_table(
@@ -22,7 +22,7 @@ def layer_table(
     """The cost of each layer of one candidate; ``floats`` are the graphs before the step on the graph, or its own.
 
     What a compressor says of a layer (``describe``) holds. Of one that says nothing, what it changed and still stores
-    as float32 has the precision that it declares.
+    in floats has the precision that it declares.
     """
     encoded = list(files) != list(floats)
     said = {
@@ -41,7 +41,7 @@ def layer_table(
 def _as_said(cost: LayerCost, said: Mapping[str, str]) -> LayerCost:
     """In integers it is what the graph says: a target may take fewer layers than the plan has."""
     precision = said.get(cost.layer) or said.get(cost.layer.partition(":")[2])  # of several graphs: "decoder:layer"
-    return replace(cost, precision=precision) if precision and cost.precision in (FLOAT, CODEBOOK) else cost
+    return replace(cost, precision=precision) if precision and cost.precision in (*FLOATS, CODEBOOK) else cost
 
 
 def _changed(files: Sequence[Path], floats: Sequence[Path]) -> set[str]:

@@ -120,7 +120,7 @@ def with_float_layers(
             path.unlink()
     graphs = {name: replace(graph, plan=plans[name]) for name, graph in planned.graphs.items()}
     told = {f"{name}:{layer}" if several else layer: why for name in plans for layer, why in float_layers[name].items()}
-    return replace(planned, graphs=graphs, float_layers=told)
+    return replace(planned, graphs=graphs, float_layers={**planned.float_layers, **told})
 
 
 def own_judge_of(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Job) -> Judge | None:

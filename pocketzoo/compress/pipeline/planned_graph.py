@@ -18,6 +18,7 @@ from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
 from pocketzoo.zoo.graphs.layer_precisions import float_layers
+from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
 
 FOR_BUDGET = "left for accuracy"
 
@@ -35,7 +36,9 @@ class PlannedGraphs:
     """The float graphs on the way to the first end, and what is to be done to each."""
 
     graphs: Mapping[str, PlannedGraph]
-    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    # That a budget, or the floor, leaves in float -> what each costs,
+    float_layers: Mapping[str, str] = field(default_factory=dict)
+    float_why: str = ""  # and what they do not meet without
     judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
 
     def in_float(self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
@@ -71,7 +74,7 @@ def check_names(compressor: GraphCompressor[Any, Any], config: Any, graphs: Iter
         return
     layers: list[str] = []
     for path in graphs:
-        model = onnx.load(path)
+        model = load_floats(path)
         own = _names(compressor.for_graph(config, model))
         fields = {name: [n for n in named if n not in own.get(name, ())] for name, named in fields.items()}
         layers += layer_names(GraphIndex(model))
@@ -90,11 +93,16 @@ def _names(config: Any) -> dict[str, Sequence[str]]:
     }
 
 
+def load_floats(graph: Path) -> onnx.ModelProto:
+    """A float graph as steps on graphs take it: in float32, whatever floats its file computes in."""
+    return in_float32(onnx.load(graph))
+
+
 def plan_graph(
     graph: Path, compressor: GraphCompressor[Any, Any], config: Any, samples: Iterable[Arrays], *, one_of: int = 1
 ) -> PlannedGraph:
     """Decide what is to be done to a graph, of ``one_of`` that the config is for."""
-    model = onnx.load(graph)
+    model = load_floats(graph)
     if one_of > 1 and compressor.for_graph is not None:
         config = compressor.for_graph(config, model)
     return PlannedGraph(model, compressor.plan(model, config, samples))

@@ -9,8 +9,9 @@ from markupsafe import Markup, escape
 
 from pocketzoo.reports.charts.plot_labels import Box, Mark, leader, place_labels
 from pocketzoo.reports.charts.svg import shorten, svg, text_width, tick_decimals, ticks
-from pocketzoo.reports.measured.bench_runs import FLOAT, BenchRun, label
+from pocketzoo.reports.measured.bench_runs import BenchRun, label
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, plain
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 
 FONT = 13.0
 TONES = 4  # colors that report.css has for precisions
@@ -179,8 +180,8 @@ def _line_box(x0: float, y0: float, x1: float, y1: float) -> Box:
 
 
 def _shape(run: BenchRun, point: Point, mark: Mark, attributes: str) -> str:
-    """A circle for float32, a square of the same area for what a step on the graph made."""
-    if run.rows[point.row].precision == FLOAT:
+    """A circle for floats, a square of the same area for what a step on the graph made."""
+    if run.rows[point.row].precision in FLOATS:
         return f'<circle cx="{mark.x:.1f}" cy="{mark.y:.1f}" r="{mark.radius:.1f}" {attributes}/>'
     side = mark.radius * math.sqrt(math.pi)
     corner = f'x="{mark.x - side / 2:.1f}" y="{mark.y - side / 2:.1f}"'
@@ -189,7 +190,7 @@ def _shape(run: BenchRun, point: Point, mark: Mark, attributes: str) -> str:
 
 def mark_class(run: BenchRun, precision: str) -> str:
     """The class of marks and of their key: each precision of a run has a color of its own, up to four."""
-    return "float" if precision == FLOAT else f"encoded tone{run.precisions.index(precision) % TONES}"
+    return "float" if precision in FLOATS else f"encoded tone{run.precisions.index(precision) % TONES}"
 
 
 def _draw_mark(run: BenchRun, point: Point, mark: Mark) -> str:

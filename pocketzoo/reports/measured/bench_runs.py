@@ -15,9 +15,9 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.measured_on import RANDOM
 from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
 from pocketzoo.zoo.bundles.metric_value import MetricValue
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 
 ENOUGH_DB = 10.0  # SQNR that loses nothing that is known of, where it is all that is known
-FLOAT = "float32"  # the precision of graphs that no step on graphs made
 MOST_LOST = 0.01  # accuracy, or agreement, that a row may lose and still be called the best for being fast
 
 
@@ -54,7 +54,12 @@ class BenchRun:
     @property
     def precisions(self) -> tuple[str, ...]:
         """What steps on the graph made of rows, as their compressors call it, in the order of the rows."""
-        return tuple(dict.fromkeys(row.precision for row in self.rows if row.precision != FLOAT))
+        return tuple(dict.fromkeys(row.precision for row in self.rows if row.precision not in FLOATS))
+
+    @property
+    def floats(self) -> str:
+        """What the other rows compute in: "float32"."""
+        return " and ".join(dict.fromkeys(row.precision for row in self.rows if row.precision in FLOATS)) or FLOATS[0]
 
     @property
     def best(self) -> int:
@@ -63,7 +68,7 @@ class BenchRun:
         Of the rows encoded for the CPU it is the fastest of those that lose no more than a point, or where all
         lose more, the one that loses least. Without such rows it is the smallest.
         """
-        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision != FLOAT and row.target == "cpu"]
+        for_cpu = [i for i, row in enumerate(self.rows) if i and row.precision not in FLOATS and row.target == "cpu"]
         close = [i for i in for_cpu if self._lost(i) <= MOST_LOST + 1e-9]
         if close:
             return min(close, key=lambda i: (self.latency(i) or math.inf, self.rows[i].bytes))

@@ -19,8 +19,8 @@ from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, MODEL, SI
 from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.processors.open_processor import describe_config
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -68,7 +68,9 @@ def pair_encoders(
     first = next(iter(bundles.values())).manifest
     with writing(Path(out), force=force, progress=progress) as draft:
         for name, bundle in bundles.items():
-            shutil.copyfile(bundle.graph(""), draft.mark(graph_name(graph=name), precision="float32", graph=name))
+            shutil.copyfile(
+                bundle.graph(""), draft.mark(graph_name(graph=name), precision=bundle.float_precision, graph=name)
+            )
             for path, file in bundle.source_files().items():
                 place = draft.folder / source_file_name(path)
                 if place.exists() and sha256(place) != sha256(file):

@@ -26,6 +26,7 @@ from pocketzoo.zoo.bundles.bundle_lock import changing, check_unsigned, check_wr
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, SIGNATURE, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.work_folder import check_place, collect_leftovers, note_delivery
+from pocketzoo.zoo.graphs.layer_cost import FLOATS
 from pocketzoo.zoo.graphs.safety import check_graph
 
 
@@ -77,6 +78,12 @@ class Bundle:
         return {
             e.target: self.path / name for name, e in files if name.endswith(".onnx") and (e.graph or MODEL) == graph
         }
+
+    @property
+    def float_precision(self) -> str:
+        """numpy's name of the floats that its graphs compute in where nothing encoded them: "float32"."""
+        entries = (e.precision for n, e in self.manifest.files.items() if n.endswith(".onnx") and not e.target)
+        return next((precision for precision in entries if precision in FLOATS), FLOATS[0])
 
     def targets(self) -> tuple[str, ...]:
         """The targets that it has graphs for: "" first, where it has float ones."""

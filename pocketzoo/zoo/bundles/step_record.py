@@ -68,7 +68,9 @@ class StepReport:
     held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, and the floor is for; () is all
     sqnr_against_float: float | None = None  # dB against the float graph that the step began with
     samples: int = 0  # of the validation split, that the scores are of
-    float_layers: Mapping[str, str] = field(default_factory=dict)  # that a budget leaves in float -> what each costs
+    # That a budget, or the floor, leaves in float -> what each costs,
+    float_layers: Mapping[str, str] = field(default_factory=dict)
+    float_why: str = ""  # and what the step did not meet without
     # By target, every layer that the graph has in float, at any depth -> why.
     in_float: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     generation: Mapping[str, GenerationReport] = field(default_factory=dict)  # by target

@@ -11,13 +11,14 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from pocketzoo.core.arrays import Array, Arrays
+from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, graphs, inner_graphs, nodes
-from pocketzoo.zoo.graphs.layer_cost import LayerCost
+from pocketzoo.zoo.graphs.layer_cost import FLOAT, LayerCost
 from pocketzoo.zoo.graphs.node import layer_name, node_name
 from pocketzoo.zoo.graphs.operator_macs import Dims, UnknownSizesError, computes, macs, weights
 from pocketzoo.zoo.graphs.scopes import Observe, Scope, outermost
 
-FLOAT, CODEBOOK = "float32", "codebook"  # precisions of weights that are numbers, and that are looked up
+CODEBOOK = "codebook"  # the precision of weights that are looked up
 NUMBERS = (
     TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT8,
     TensorProto.UINT8, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2,
@@ -155,7 +156,7 @@ def _weights(scope: Scope, name: str) -> list[_Weight]:
     stored = []
     for key, tensor in (scope.stored(name) or {}).items():
         values = numpy_helper.to_array(tensor)
-        precision = "int8" if tensor.data_type in EIGHT_BITS else FLOAT
+        precision = "int8" if tensor.data_type in EIGHT_BITS else OTHER_FLOATS.get(tensor.data_type, FLOAT)
         stored.append(_Weight(key, tensor.name, values, values.nbytes, precision))
     return stored
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pocketzoo.core.renamed import ReadByKey
 
+FLOAT = "float32"
+FLOATS = (FLOAT, "float16", "bfloat16", "float64")  # precisions that no step made: what a file computes in
+
 
 @dataclass(frozen=True, slots=True)
 class LayerCost(ReadByKey):
@@ -13,7 +16,7 @@ class LayerCost(ReadByKey):
 
     layer: str  # the weight's name without ".weight"; of a product of activations the node's
     op: str  # the operator
-    precision: str  # of its weight: "float32", "int8", "codebook", or what the compressor of its graph says
+    precision: str  # of its weight: "float32", "float16", "int8", "codebook", or what the compressor of its graph says
     parameters: int  # weights and bias; of a weight that several nodes read, at the first of them
     nonzero: int
     bytes: int

@@ -29,7 +29,6 @@ from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
-from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
     feeding,
@@ -38,6 +37,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     spec_and_config,
 )
 from pocketzoo.zoo.graphs.cost import parameters_of
+from pocketzoo.zoo.graphs.float_precision import float_precision
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, told_lengths
@@ -48,6 +48,7 @@ from pocketzoo.zoo.graphs.index import graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
 
 
 @survives_exit
@@ -96,7 +97,7 @@ def open_graph(
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
     told = told_lengths(signature_of(model), metadata)
-    batched = tidied_graph(model, path, told)
+    batched = tidied_graph(model, path, told, progress)
     if batched.alone:
         progress.say(f"{path.name} has no axis for samples, each is a run of its own: {batched.alone}")
     signature = with_states(batched.signature, metadata.states, progress)
@@ -111,7 +112,7 @@ def open_graph(
     answers = _answers(metadata, spec, registry)
     quantized = quantizing_nodes(tidy)
     with writing(place) as draft:
-        graph = draft.mark(graph_name(), precision="int8" if quantized else "float32")
+        graph = draft.mark(graph_name(), precision="int8" if quantized else float_precision(tidy))
         onnx.save(tidy, graph)
         if metadata.tokenizer is not None:
             for name in needed_files(spec, default_registry()):

@@ -703,7 +703,7 @@ def test_steps_that_are_held_together_work_on_one_another(graph, small, tmp_path
 
 
 def judged(monkeypatch, tmp_path, outcomes):
-    """``judge_graphs`` with graphs for each of some targets, and how they are judged.
+    """``judge_graphs`` and ``accepted`` with graphs for each of some targets, and how they are judged.
 
     Each has one of its own, one in float that all share, and one that lies elsewhere, in the bundle it was made from.
     """
@@ -726,14 +726,9 @@ def judged(monkeypatch, tmp_path, outcomes):
 
     monkeypatch.setattr(graph_step, "_judge", judge)
     attempt = SimpleNamespace(provider="acme 1", config=BloatConfig(width=2))
-    found = graph_step.judge_graphs(
-        attempt,
-        SimpleNamespace(name="bloat"),
-        None,
-        applied,
-        SimpleNamespace(progress=told),
-        draft,
-    )
+    compressor, job = SimpleNamespace(name="bloat"), SimpleNamespace(progress=told)
+    measured = graph_step.judge_graphs(attempt, compressor, None, applied, job)
+    found = graph_step.accepted(attempt, compressor, applied, measured, job, draft)
     assert elsewhere.is_file()
     return found, told.said, sorted(draft.kinds), sorted(path.name for path in draft.folder.iterdir())
 

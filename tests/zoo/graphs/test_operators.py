@@ -38,6 +38,7 @@ ALONE = {
     ),
     "testing/two_of_each.py": ({"Conv", "Gemm"}, "writes a graph of them"),
     "zoo/backends/tensorrt/dla_rules.py": ({"Conv", "ConvTranspose"}, "NVIDIA's limits of windows"),
+    "zoo/graphs/rewriting/batch_norms.py": ({"Conv"}, "takes in what scales its channels after it"),
     "zoo/graphs/rewriting/branches.py": ({"Gather"}, "takes a length out of a shape"),
     "zoo/graphs/cost.py": ({"Gather"}, "looks behind the lookup of a codebook"),
     "zoo/graphs/rewriting/half_precision.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),

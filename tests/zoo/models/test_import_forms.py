@@ -174,3 +174,27 @@ def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location,
     rows = np.eye(4, dtype=np.float32)
     (out,) = open_session(bundle.graph()).run(None, {"x": rows})
     assert np.array_equal(out, weight)
+
+
+def test_a_batch_that_is_mixed_and_a_state_with_its_samples_second(tmp_path):
+    """What is divided by the largest of the whole batch is of no one sample; the state is (layers, batch, size)."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Div", ["x", "most"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("ReduceSum", ["h", "layers"], ["state"], keepdims=0),
+        helper.make_node("Add", ["mean", "state"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time", 4]),
+        helper.make_tensor_value_info("h", TensorProto.FLOAT, [2, "batch", 4]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])]
+    layers = numpy_helper.from_array(np.array([0]), "layers")
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [layers])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "theirs.onnx")
+    bundle = open_graph(tmp_path / "theirs.onnx")
+    assert bundle.manifest.one_by_one
+    shapes = {tensor.name: tensor.shape for tensor in bundle.manifest.signature.inputs}
+    assert shapes == {"x": ("batch", "time", 4), "h": (2, 1, 4)}

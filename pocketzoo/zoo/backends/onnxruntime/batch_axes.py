@@ -205,8 +205,11 @@ def _follows(both: npt.NDArray[Any], one: npt.NDArray[Any], other: npt.NDArray[A
     return close(both, np.concatenate([one, other], axis))
 
 
-def close(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
-    """Whether two outputs are the same but for rounding; what is infinite or no number has to be so in both."""
+def close(actual: npt.NDArray[Any], expected: npt.NDArray[Any], floats: str = "float32") -> bool:
+    """Whether two outputs are the same but for rounding, of what is computed in ``floats``.
+
+    What is infinite or no number has to be so in both.
+    """
     if np.asarray(expected).dtype.kind not in "fiub":  # texts
         return bool(np.array_equal(actual, expected))
     a, b = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
@@ -216,5 +219,7 @@ def close(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> bool:
             return False
         a, b = a[~odd], b[~odd]
     kind = np.asarray(expected).dtype
-    tolerance = max(TOLERANCE, 16 * float(np.finfo(kind).eps)) if kind.kind == "f" else TOLERANCE
+    tolerance = (
+        max(TOLERANCE, *(16 * float(np.finfo(each).eps) for each in (kind, floats))) if kind.kind == "f" else TOLERANCE
+    )
     return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= tolerance * max(np.abs(b).max(initial=0), 1e-6))

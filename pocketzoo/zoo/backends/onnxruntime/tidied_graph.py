@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, helper
+from onnx import ModelProto, TensorProto, helper
 
 from pocketzoo.core.errors import BundleError, UnsupportedModelError
 from pocketzoo.core.files import scratch_folder
+from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
+from pocketzoo.zoo.backends.onnxruntime.constant_folding import folded_constants
 from pocketzoo.zoo.graphs.contents import replace_nodes, store_constants
+from pocketzoo.zoo.graphs.float_precision import computing_kinds, float_precision
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, assigns_once, graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
+from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
 from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 
 OPSET = 13  # QuantizeLinear by channel begins here; graphs below are converted to NEWER
@@ -25,11 +29,14 @@ KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch
 IR = 8  # up to 3 a constant had to be an input as well; functions began with 8
 
 
-def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None = None) -> BatchedGraph:
+def tidied_graph(
+    model: ModelProto, path: Path, told: Mapping[str, int] | None = None, progress: Progress = SILENT
+) -> BatchedGraph:
     """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
 
-    ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, and one whose opset
-    cannot be raised keeps it.
+    ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, of one that computes
+    in float16 nothing but constants, and one whose opset cannot be raised keeps it. What onnxruntime has no kernels of
+    the floats for is written in float32, and said.
 
     Raises:
         As ``batched_graph``; and TooLargeError for tensors that no limit allows.
@@ -45,24 +52,39 @@ def tidied_graph(model: ModelProto, path: Path, told: Mapping[str, int] | None =
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
     newer = raised(tidy, NEWER) if opset_of(tidy) < OPSET else None
     if newer is None:
-        return _batched(model, tidy, path, told, as_written=as_written)
+        return _batched(model, tidy, path, told, progress, as_written=as_written)
     try:
-        return _batched(model, newer, path, told, as_written=False)
+        return _batched(model, newer, path, told, progress, as_written=False)
     except (BundleError, UnsupportedModelError):  # raised to what computes something else, or does not run
-        return _batched(model, tidy, path, told, as_written=as_written)
+        return _batched(model, tidy, path, told, progress, as_written=as_written)
 
 
 def _batched(
-    model: ModelProto, tidy: ModelProto, path: Path, told: Mapping[str, int] | None, *, as_written: bool
+    model: ModelProto,
+    tidy: ModelProto,
+    path: Path,
+    told: Mapping[str, int] | None,
+    progress: Progress,
+    *,
+    as_written: bool,
 ) -> BatchedGraph:
     """``tidy`` folded, with a free batch axis. ``as_written``: it is what was written of ``model``, but for names."""
     time_left = TimeLeft(str(path))
+    widened = in_float32(tidy, ends=True)
+    if widened is not tidy and not _loads(model, path, time_left):
+        progress.say(f"{path.name} computes in {float_precision(tidy)}, which onnxruntime does not: opened in float32")
+        model, tidy, as_written = widened, widened, True
     if quantizing_nodes(tidy):
         own = load_foreign(model, path, time_left, optimization="none")
         for graph in graphs(tidy.graph):
             store_constants(graph)
         _make_constant_outputs(tidy)
         return batched_graph(own, tidy, path, time_left, told)
+    if _adds_casts(tidy):
+        own = load_foreign(model, path, time_left, optimization="none")
+        folded = folded_constants(tidy, path, time_left)
+        _make_constant_outputs(folded)
+        return batched_graph(own, folded, path, time_left, told, float_precision(folded))
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
     own = session if as_written else load_foreign(model, path, time_left)
@@ -72,6 +94,19 @@ def _batched(
     folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
     again = batched_graph(own, folded, path, time_left, told)
     return batched if again.alone else again
+
+
+def _loads(model: ModelProto, path: Path, time_left: TimeLeft) -> bool:
+    try:
+        load_foreign(model, path, time_left, optimization="none")
+    except BundleError:
+        return False
+    return True
+
+
+def _adds_casts(model: ModelProto) -> bool:
+    """Whether onnxruntime would write a graph for the CPU alone, which has few kernels of float16."""
+    return TensorProto.FLOAT16 in computing_kinds(model)
 
 
 def _folded(
