@@ -239,7 +239,10 @@ def _scores(
         for runner, row, score in zip(runners, rows, scores, strict=True):
             out = reference if runner is runners[0] else runner.infer(x)
             if lacking := not_finite(out, reference):
-                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "rebuild the model")
+                raise BundleError(
+                    f"the output {lacking!r} of {row.bundle} is not finite",
+                    "measure it on its own data with --data; if that is what it had, rebuild the model",
+                )
             score.add(out, reference, x, y)
     return scores
 
