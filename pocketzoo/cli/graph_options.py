@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
@@ -66,7 +67,7 @@ def graph_options(*arguments: str, shown: bool = False, raw: bool = False, write
 
                     check_place(given["out"], force=given["force"])
                 for name in dict.fromkeys(models):
-                    given[name] = _opened(given[name], metadata)
+                    given[name] = _opened(given[name], metadata, given.get("data"))
             return f(*args, **given)
 
         if not shown:
@@ -93,15 +94,28 @@ def _each(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _opened(value: Any, metadata: OnnxMetadata) -> Any:
+def _opened(value: Any, metadata: OnnxMetadata, data: Any) -> Any:
     """Models with the bundles of those that are .onnx files in their place, of the type that they are given as."""
     from pocketzoo.zoo.models.open_model import open_model
 
     opened = tuple(
-        type(each)(open_model(each, metadata=metadata, progress=Bars()).path) if is_graph(each) else each
+        type(each)(open_model(each, metadata=_with_lengths(metadata, each, data), progress=Bars()).path)
+        if is_graph(each)
+        else each
         for each in _each(value)
     )
     return opened if isinstance(value, tuple) else opened[0]
+
+
+def _with_lengths(metadata: OnnxMetadata, model: Any, data: Any) -> OnnxMetadata:
+    """The metadata with the usual lengths of free axes that the arrays of ``data`` show."""
+    if not data or metadata.states:
+        return metadata
+    from pocketzoo.zoo.data.shown_lengths import shown_lengths
+    from pocketzoo.zoo.models.import_onnx import stated_signature
+
+    signature = stated_signature(Path(str(model).removeprefix("file:")))
+    return metadata if signature is None else replace(metadata, seen=shown_lengths(Path(str(data)), signature))
 
 
 def _metadata(said: Mapping[str, Any]) -> OnnxMetadata:

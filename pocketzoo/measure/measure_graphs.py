@@ -27,8 +27,8 @@ from pocketzoo.zoo.bundles.measurement import PRECISE, Interval, Latency, Measur
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
-from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
 from pocketzoo.zoo.tasks.output_parts import parts_of_files
@@ -241,7 +241,10 @@ def _scores(
         for runner, row, score in zip(runners, rows, scores, strict=True):
             out = reference if runner is runners[0] else runner.infer(x)
             if lacking := not_finite(out, reference):
-                raise BundleError(f"the output {lacking!r} of {row.graph} is not finite", "rebuild the model")
+                raise BundleError(
+                    f"the output {lacking!r} of {row.bundle} is not finite",
+                    "measure it on its own data with --data; if that is what it had, rebuild the model",
+                )
             score.add(out, reference, x, y)
     return scores
 

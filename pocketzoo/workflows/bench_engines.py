@@ -21,8 +21,8 @@ from pocketzoo.zoo.bundles.measurement import digest_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.processors.open_processor import processor_of
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 

@@ -45,12 +45,17 @@ def graph(tmp_path, monkeypatch):
 def test_every_command_takes_a_file_with_what_it_does_not_say(command, graph, run):
     words = command.split()
     first = run(*words)
-    if words[0] != "check":  # which asks nothing of images
+    if "--data" in words:  # its arrays show the size
+        assert first.exit_code == 0, first.stderr
+    elif words[0] != "check":  # which asks nothing of images
         assert first.exit_code == 1
         assert first.stderr.splitlines()[-2:] == [
             "error: net.onnx reads images of any size",
-            "hint:  say which one with --size HEIGHTxWIDTH; if they are none: --processor arrays",
+            "hint:  say which one with --size HEIGHTxWIDTH and, to read image files, how they are scaled with --mean "
+            "and --std; if they are none: --processor arrays",
         ]
+    if "-o" in words:
+        words.append("--force")
     second = run(*words, *SIZE)
     assert second.exit_code == 0, second.stderr
 
@@ -81,3 +86,21 @@ def test_options_of_a_file_are_for_files(graph, run):
     result = run("info", "theirs", "--size", "8")
     assert result.exit_code == 2
     assert "--size is for a .onnx file; other models know theirs" in result.stderr
+
+
+def test_free_axes_are_as_long_as_the_data_has_them(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "time", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "time", 5])]
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32), "w")
+    made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", inputs, outputs, [weight])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "net.onnx")
+    np.savez("data.npz", x=np.random.default_rng(1).normal(size=(20, 50, 4)).astype(np.float32))
+    done = run("compress", "net.onnx", "--int8", "--data", "data.npz", "-o", "small", "--keep-slower", "--accept")
+    assert done.exit_code == 0, done.stderr
+    manifest = read_bundle(tmp_path / "small").manifest
+    assert manifest.processor.config["lengths"] == {"time": 50}
+    assert manifest.macs == 50 * 4 * 5
+    told = run("bench", "net.onnx", "--data", "data.npz", "--axis", "time=7", "--seconds", "0", "--no-memory")
+    assert told.exit_code == 0, told.stderr

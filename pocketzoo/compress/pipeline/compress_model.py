@@ -38,7 +38,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.data.model_costs import macs_of
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import onnx
 
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.step_record import StepRecord
-from pocketzoo.zoo.data.model_costs import graph_costs
 from pocketzoo.zoo.graphs.cost import CODEBOOK
 from pocketzoo.zoo.graphs.layer_cost import FLOATS, LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.models.model_costs import graph_costs
 
 
 def layer_table(

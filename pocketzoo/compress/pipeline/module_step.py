@@ -17,7 +17,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle,
 from pocketzoo.zoo.bundles.manifest import MODEL, Manifest
 from pocketzoo.zoo.bundles.step_record import Change, StepReport
 from pocketzoo.zoo.catalog.compressor import Distillation, ModuleCompressor
-from pocketzoo.zoo.data.model_costs import macs_of
+from pocketzoo.zoo.models.model_costs import macs_of
 
 if TYPE_CHECKING:
     from torch import nn

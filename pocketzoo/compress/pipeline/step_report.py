@@ -18,7 +18,7 @@ from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.data.model_costs import macs_of
+from pocketzoo.zoo.models.model_costs import macs_of
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.reports.measured.number_format import Number
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.data.model_costs import graph_costs
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.graphs.layer_cost import LayerCost
+from pocketzoo.zoo.models.model_costs import graph_costs
 
 
 @dataclass(frozen=True, slots=True)

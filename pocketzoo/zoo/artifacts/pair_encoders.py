@@ -19,8 +19,8 @@ from pocketzoo.zoo.bundles.manifest import DUAL, GRAPH_ONLY, MANIFEST, MODEL, SI
 from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.model_costs import macs_of
 from pocketzoo.zoo.data.processors.open_processor import describe_config
+from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 

@@ -19,6 +19,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
+from pocketzoo.zoo.data.processors.base import fits
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
 from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 from pocketzoo.zoo.data.table_files import FIX
@@ -78,7 +79,7 @@ def npz_samples(
 ) -> tuple[Any, Arrays]:
     """The samples of a file or folder, one per row, and ``y`` and what else they have; see ``read_npz``."""
     if not path.is_dir():
-        arrays = _arrays(path)
+        arrays = read_arrays_of(path)
         return _samples(path, arrays, names, may_lack, inputs), arrays
     parts = [npz_samples(file, names, may_lack, inputs) for file in array_files(path)]
     together = [sample for samples, _ in parts for sample in samples]
@@ -97,7 +98,13 @@ def array_files(folder: Path) -> list[Path]:
     return files if files and all(each.is_file() and each.suffix.lower() in SUFFIXES for each in files) else []
 
 
-def _arrays(path: Path) -> Arrays:
+def read_arrays_of(path: Path) -> Arrays:
+    """The arrays of one file, by name.
+
+    Raises:
+        DataError: it is damaged.
+        TooLargeError: it unpacks to more than the limit.
+    """
     if path.suffix.lower() == ".safetensors":
         try:
             return read_arrays(path)
@@ -118,6 +125,7 @@ def _samples(
 ) -> Any:
     together = next((each for each in names if each and arrays.keys() >= set(each)), ())
     specs = {tensor.name: tensor for tensor in inputs}
+    arrays = {name: _rows_first(x, specs[name]) if name in specs else x for name, x in arrays.items()}
     if together and (len(together) > 1 or "x" not in arrays):  # one of several may be called "x" too
         return _named_samples(path, {name: arrays[name] for name in together}, may_lack, specs)
     if len(specs) > 1 and not together and arrays.keys() & specs.keys():
@@ -148,6 +156,12 @@ def _samples(
             x = x.astype(np.float32)
         _check_finite(path, called, x, may_lack)
     return x
+
+
+def _rows_first(x: npt.NDArray[Any], tensor: TensorSpec) -> npt.NDArray[Any]:
+    """An array whose samples lie along the axis that the model has them along, with that axis first."""
+    along = tensor.batch and x.ndim == len(tensor.shape) and not fits(x.shape[1:], tensor.sample_shape)
+    return np.moveaxis(x, tensor.batch or 0, 0) if along and fits(x.shape, tensor.shape) else x
 
 
 def _read_y(path: Path, y: npt.NDArray[Any], kind: TargetKind) -> tuple[npt.NDArray[Any], dict[int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
@@ -61,6 +61,14 @@ def name_batch(
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in former:
                 dim.dim_param = BATCH
+
+
+def fix_inner_axes(model: ModelProto, names: Collection[str]) -> None:
+    """Make axes of these names 1 long where they are not the first, in place: a run takes one sample."""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[1:]:
+            if dim.dim_param in names:
+                dim.dim_value = 1
 
 
 def mark_one_sample(model: ModelProto, ranks: Mapping[str, int]) -> None:

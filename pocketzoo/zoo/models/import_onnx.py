@@ -29,7 +29,6 @@ from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature
-from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
     feeding,
@@ -41,14 +40,15 @@ from pocketzoo.zoo.graphs.cost import parameters_of
 from pocketzoo.zoo.graphs.float_precision import float_precision
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
-from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, told_lengths
+from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, shown_sides, told_lengths
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 from pocketzoo.zoo.graphs.foreign.one_sample import over_samples
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
 from pocketzoo.zoo.graphs.index import graph_inputs, opset_of
-from pocketzoo.zoo.graphs.safety import check_graph
+from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
 
 
 @survives_exit
@@ -146,6 +146,17 @@ def open_graph(
     return read_bundle(place)
 
 
+def stated_signature(path: Path) -> ModelSignature | None:
+    """What an ONNX file says that it reads, before it is opened; None where that cannot be read, as opening says."""
+    try:
+        references(path)
+        model = onnx.load(path, load_external_data=False)
+        clear_names(model)
+        return signature_of(model)
+    except Exception:  # protobuf's errors share no base
+        return None
+
+
 def _with_tokenizer(metadata: OnnxMetadata, path: Path) -> OnnxMetadata:
     """The metadata with the tokenizer that lies alongside the file, where there is one and none is named."""
     place = metadata.tokenizer or path.parent / "tokenizer.json"
@@ -171,11 +182,13 @@ def _spec(
         std=metadata.std,
         value_range=metadata.value_range,
         size=metadata.size if isinstance(metadata.size, int) else None,
-        sides=metadata.sides,
+        sides=shown_sides(signature, metadata),
         tokenizer=metadata.tokenizer,
     )
     lengths = {} if length == LENGTHS[0] else _lengths(signature, length)
-    lengths |= {name: told[name] for tensor in signature.inputs for name in tensor.free.values() if name in told}
+    lengths |= {
+        name: told[name] for t in signature.inputs for axis, name in t.free.items() if axis != t.batch and name in told
+    }
     if metadata.states:
         return sequences_of(signature, lengths)
     return _input_config(asked, lengths, metadata.processor, registry, progress)

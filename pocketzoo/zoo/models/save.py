@@ -18,10 +18,10 @@ from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry
-from pocketzoo.zoo.data.model_costs import graph_costs, sizes_counted_at
 from pocketzoo.zoo.data.processors.open_processor import describe_config, open_config
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.export_graph import onnx_from_model
+from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
 
 
 def save_model(

@@ -1,7 +1,7 @@
-"""OutputParts of an output: where a graph ends by joining unlike things, such as boxes in pixels beside scores.
+"""Parts of an output: where a graph ends by joining unlike things, such as boxes in pixels beside scores.
 
 The power of an output that is 300 pixels large hides whatever happens to scores below 1, so each part is held for
-itself. OutputParts are told apart by what makes them: the levels of a pyramid, made in the same way, are one.
+itself. Parts are told apart by what makes them: the levels of a pyramid, made in the same way, are one.
 """
 
 from __future__ import annotations

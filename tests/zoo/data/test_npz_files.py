@@ -230,6 +230,16 @@ def test_what_is_as_one_sample_has_it_is_given_once(tmp_path):
         npz_samples(save(tmp_path / "b.npz", x=x, h=np.zeros((1, 2, 4), np.float32)), names, inputs=inputs)
 
 
+def test_samples_may_lie_along_the_axis_that_the_model_has_them_along(tmp_path):
+    inputs = [tensor("x", "n", 3), tensor("h", 2, "n", 4, batch=1)]
+    x, h = np.arange(15, dtype=np.float32).reshape(5, 3), np.arange(40, dtype=np.float32).reshape(2, 5, 4)
+    as_read, _ = npz_samples(save(tmp_path / "a.npz", x=x, h=h), [("x", "h")], inputs=inputs)
+    rows, _ = npz_samples(save(tmp_path / "b.npz", x=x, h=h.transpose(1, 0, 2)), [("x", "h")], inputs=inputs)
+    for one, other, row in zip(as_read, rows, h.transpose(1, 0, 2), strict=True):
+        np.testing.assert_array_equal(one["h"], row)
+        np.testing.assert_array_equal(other["h"], row)
+
+
 def test_a_folder_of_arrays_is_its_files_one_after_the_other(tmp_path):
     """Of which each may have samples of its own length; one is safetensors."""
     from safetensors.numpy import save_file

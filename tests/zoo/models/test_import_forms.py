@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
+from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.models.import_onnx import open_graph
 
 
@@ -94,6 +97,27 @@ def test_a_batch_that_is_fixed_is_made_free(of, tmp_path):
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("wrong", ["does not run", "computes something else"])
+def test_an_opset_that_cannot_be_raised_rightly_is_kept(wrong, tmp_path, monkeypatch):
+    """Whatever onnx's converter makes of a graph, it is held against the file."""
+
+    def spoiled(given: Any, opset: int) -> Any:
+        newer = raised(given, opset)
+        assert newer is not None
+        if wrong == "does not run":
+            newer.graph.node[0].attribute.append(helper.make_attribute("value", 1.0))
+        else:
+            newer.graph.node[0].op_type = "Tanh"
+        return newer
+
+    monkeypatch.setattr(tidied_graph, "raised", spoiled)
+    made = model([node("Sigmoid", "x", "y")], [info("x", "n", 5)], [info("y", "n", 5)], 9, 8)
+    tidy, x = imported(made, tmp_path), weight(3, 5)
+    assert opset_of(tidy) == 9
+    given, wanted = (open_session(each, optimization="none").run(["y"], {"x": x})[0] for each in (tidy, made))
+    np.testing.assert_allclose(given, wanted, rtol=1e-6)
+
+
 def test_a_rewrite_that_makes_a_name_twice_is_not_taken(tmp_path):
     half = TensorProto.FLOAT16
     branches = [
@@ -150,3 +174,27 @@ def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location,
     rows = np.eye(4, dtype=np.float32)
     (out,) = open_session(bundle.graph()).run(None, {"x": rows})
     assert np.array_equal(out, weight)
+
+
+def test_a_batch_that_is_mixed_and_a_state_with_its_samples_second(tmp_path):
+    """What is divided by the largest of the whole batch is of no one sample; the state is (layers, batch, size)."""
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Div", ["x", "most"], ["scaled"]),
+        helper.make_node("ReduceMean", ["scaled"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("ReduceSum", ["h", "layers"], ["state"], keepdims=0),
+        helper.make_node("Add", ["mean", "state"], ["y"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", "time", 4]),
+        helper.make_tensor_value_info("h", TensorProto.FLOAT, [2, "batch", 4]),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])]
+    layers = numpy_helper.from_array(np.array([0]), "layers")
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [layers])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "theirs.onnx")
+    bundle = open_graph(tmp_path / "theirs.onnx")
+    assert bundle.manifest.one_by_one
+    shapes = {tensor.name: tensor.shape for tensor in bundle.manifest.signature.inputs}
+    assert shapes == {"x": ("batch", "time", 4), "h": (2, 1, 4)}

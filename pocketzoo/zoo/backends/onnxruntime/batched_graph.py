@@ -25,10 +25,10 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     guesses,
     output_axes,
 )
-from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
+from pocketzoo.zoo.backends.onnxruntime.bounded_session import ArenaFullError, BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
-from pocketzoo.zoo.graphs.batch_axis import free_batch, mark_one_sample, name_batch
+from pocketzoo.zoo.graphs.batch_axis import fix_inner_axes, free_batch, mark_one_sample, name_batch
 from pocketzoo.zoo.graphs.foreign.one_sample import sample_axis, with_run_axes
 from pocketzoo.zoo.graphs.signature import signature_of
 
@@ -82,18 +82,18 @@ def batched_graph(
     for guess in guesses(inputs):
         try:
             filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told)
-        except TooLargeError:
-            raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            if isinstance(error, TooLargeError) and not isinstance(error, ArenaFullError):
+                raise  # the time is over; less memory may do for other axes
             fails = fails or error
             continue
         candidate = _copied(tidy)
         if guess.fixed:
             free_batch(candidate, guess.axes, guess.fixed)
-        # The graph was rewritten already: once more would take longer than all runs, for the same numbers.
-        new = load_foreign(candidate, path, time_left, optimization="none")
         frozen = MixedSamplesError(f"a batch of {guess.fixed or FIRST} is fixed inside the graph", DYNAMIC)
         try:
+            # The graph was rewritten already: once more would take longer than all runs, for the same numbers.
+            new = load_foreign(candidate, path, time_left, optimization="none")
             axes = output_axes(new, inputs, guess, filling)
             actual = dict(zip(outputs, new.run(outputs, feed), strict=True))
         except MixedSamplesError as error:
@@ -101,6 +101,9 @@ def batched_graph(
             continue
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{path}: {error.message}", error.hint) from error
+        except (ArenaFullError, BundleError):  # the latter of a graph whose shapes say what a batch is
+            reason = reason or frozen
+            continue
         except TooLargeError:
             raise
         except Exception:  # onnxruntime's own, which share no base
@@ -136,13 +139,17 @@ def _one_sample(
     outputs = [output.name for output in own.get_outputs()]
     signature = without_samples(signature_of(tidy))
     guess = Guess({tensor.name: sample_axis(tensor) for tensor in signature.inputs}, 1)
+    of_samples = {t.shape[axis] for t in signature.inputs if (axis := guess.axes[t.name]) is not None}
+    tidy = _copied(tidy)
+    fix_inner_axes(tidy, {name for name in of_samples if isinstance(name, str)})
+    signature = without_samples(signature_of(tidy))
     filling, feed, expected = _first_run(own, outputs, signature.inputs, guess, told)
     for name, value in expected.items():
         if not isinstance(value, np.ndarray):
             raise UnsupportedModelError(f"{path}: the output {name!r} is not a tensor", "export it with tensors only")
     new = load_foreign(tidy, path, time_left, optimization="none")
     _check_same(dict(zip(outputs, new.run(outputs, feed), strict=True)), expected, path, floats)
-    marked = _copied(tidy)
+    marked = tidy
     names = {tensor.shape[axis] for tensor in signature.inputs if (axis := guess.axes[tensor.name]) is not None}
     axes: dict[str, int | None] = dict(guess.axes)
     for tensor in signature.outputs:
@@ -171,10 +178,16 @@ def _first_run(
 ) -> tuple[Filling, Arrays, dict[str, npt.NDArray[np.generic]]]:
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
+    full: set[int] = set()  # lengths that take too much memory: so do longer ones
     for filling in fillings(inputs, guess, guess.fixed or FIRST, told):
+        if full and filling.length >= min(full):
+            continue
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
         try:
             return filling, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
+        except ArenaFullError as error:
+            full.add(filling.length)
+            fails = error
         except TooLargeError:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

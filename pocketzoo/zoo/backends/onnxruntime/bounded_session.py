@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from pocketzoo.core.errors import TooLargeError
 from pocketzoo.core.optional import require
 from pocketzoo.core.untrusted.limits import IMPORT_BYTES, IMPORT_SECONDS, RUN_SECONDS, Limit
 
@@ -18,6 +19,10 @@ TICK = 0.1  # seconds between two looks at the clock
 AT_ONCE = 8  # samples that a run of ``RUN_SECONDS`` may have; of more, the time is in proportion
 ARENA_IS_FULL = "BFCArena"  # what errors of onnxruntime name where its memory is bounded
 FATAL = 4  # log severity: what onnxruntime prints besides, in colors and with a graph's names, is in what it raises
+
+
+class ArenaFullError(TooLargeError):
+    """A run on a foreign graph takes more memory than it may; one on less may not."""
 
 
 class TimeLeft:
@@ -44,6 +49,7 @@ class BoundedSession:
 
         Raises:
             TooLargeError: the time is over.
+            ArenaFullError: of a foreign graph while it is imported, the memory is.
             Exception: onnxruntime's own.
         """
         samples = max([x.shape[0] for x in feed.values() if getattr(x, "ndim", 0)], default=1)
@@ -65,7 +71,8 @@ class BoundedSession:
             if options.terminate:
                 raise too_long(self.whose, RUN_SECONDS if left is None else IMPORT_SECONDS, seconds) from error
             if left is not None and ARENA_IS_FULL in str(error):
-                raise IMPORT_BYTES.refusal(f"{self.whose} takes more memory than foreign graphs may") from error
+                refusal = IMPORT_BYTES.refusal(f"{self.whose} takes more memory than foreign graphs may")
+                raise ArenaFullError(refusal.message, refusal.hint) from error
             raise
         finally:
             WATCH.remove(options)

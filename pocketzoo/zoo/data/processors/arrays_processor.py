@@ -40,6 +40,8 @@ class ArraysProcessor(ProcessorBase):
         return False
 
     def _array(self, tensor: TensorSpec, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if not fits(x.shape, tensor.sample_shape) and fits(x.shape, _one(tensor)):
+            x = x.squeeze(tensor.batch)
         if not fits(x.shape, tensor.sample_shape):
             raise DataError(
                 f"a sample of {tensor.name!r} has shape {by(x.shape)}, the model reads {by(tensor.sample_shape)}",
@@ -56,3 +58,8 @@ class ArraysProcessor(ProcessorBase):
                 f"a sample of {tensor.name!r} is {x.dtype}, and not every value is one of {tensor.dtype}", self.wants
             )
         return converted
+
+
+def _one(tensor: TensorSpec) -> tuple[int | str, ...]:
+    """The axes of a batch of one sample."""
+    return tuple(1 if axis == tensor.batch else dim for axis, dim in enumerate(tensor.shape))

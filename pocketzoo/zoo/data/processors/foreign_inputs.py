@@ -31,9 +31,10 @@ def image_of(asked: ForeignInputs) -> InputSpec | None:
     sides = asked.sides or (asked.size or 0,) * 2
     height, width = (dim if isinstance(dim, int) else side for dim, side in zip(tensor.shape[2:], sides, strict=True))
     if not (height and width):
+        more = "" if asked.mean else " and, to read image files, how they are scaled with --mean and --std"
         raise UnsupportedModelError(
             f"{asked.source} reads images of any size",
-            "say which one with --size HEIGHTxWIDTH; if they are none: --processor arrays",
+            f"say which one with --size HEIGHTxWIDTH{more}; if they are none: --processor arrays",
         )
     return InputSpec(
         shape=("batch", channels, height, width),

@@ -29,6 +29,8 @@ def clear_names(model: ModelProto) -> None:
 def told_lengths(signature: ModelSignature, metadata: OnnxMetadata) -> dict[str, int]:
     """Free axis by its name -> its length: those that are named, and height and width of images, where both are given.
 
+    What data shows of other axes holds as well.
+
     Raises:
         RecipeError: two axes have one name, and are to be of different lengths.
     """
@@ -41,7 +43,18 @@ def told_lengths(signature: ModelSignature, metadata: OnnxMetadata) -> dict[str,
                     f"the axis {dim!r} of {tensor.name!r} cannot be {told[dim]} and {side} long",
                     "give one length: --size 224",
                 )
-    return told
+    return {**metadata.seen, **told}
+
+
+def shown_sides(signature: ModelSignature, metadata: OnnxMetadata) -> tuple[int, int] | None:
+    """(height, width) in pixels, as they are told, or as data shows them of the first input that is images."""
+    if metadata.sides is not None:
+        return metadata.sides
+    for height, width in (sides for tensor in signature.inputs if len(sides := _height_and_width(tensor)) == 2):
+        shown = [metadata.seen.get(dim, 0) if isinstance(dim, str) else dim for dim in (height, width)]
+        if all(shown):
+            return shown[0], shown[1]
+    return None
 
 
 def check_axes(signature: ModelSignature, metadata: OnnxMetadata, path: Path) -> None:

@@ -21,6 +21,7 @@ class OnnxMetadata:
     value_range: tuple[float, float] = (0.0, 1.0)  # of pixels
     size: int | tuple[int, int] | None = None  # pixels a side, or (height, width), for graphs that take any
     axes: Mapping[str, int] = field(default_factory=dict)  # free axis by its name -> the usual length
+    seen: Mapping[str, int] = field(default_factory=dict)  # the same as data shows it, where it is not told
     values: Mapping[str, Number | tuple[Number, ...]] = field(default_factory=dict)  # input -> what it is in all calls
     states: Mapping[str, str] = field(default_factory=dict)  # output -> the input that it is at the next call
     labels: tuple[str, ...] = ()

@@ -33,6 +33,14 @@ def test_samples_are_stacked_along_the_batch_axis():
     assert turned.batch(ready)["x"] is ready
 
 
+def test_a_sample_may_be_a_batch_of_one():
+    turned = ArraysProcessor(ArraysSpec(inputs=(TensorSpec(name="x", shape=(2, "batch", 3), batch=1),)))
+    one = np.arange(6, dtype=np.float32).reshape(2, 1, 3)
+    np.testing.assert_array_equal(turned([one, one[:, 0]])["x"], np.concatenate([one, one], 1))
+    with pytest.raises(DataError, match="a sample of 'x' has shape 2 x 2 x 3, the model reads 2 x 3"):
+        turned([np.zeros((2, 2, 3), np.float32)])
+
+
 def test_batches_pass_as_they_are():
     batch = {"sound": np.zeros((2, 7, 4), np.float32), "rate": np.array(16)}
     arrays = TWO.batch(batch)

@@ -10,9 +10,9 @@ import torch
 from hubmodels import opened, write_headed
 
 from pocketzoo.zoo.catalog.specs import Repository
-from pocketzoo.zoo.data.model_costs import graph_costs, macs_of, sizes_counted_at
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.export_graph import onnx_from_model
+from pocketzoo.zoo.models.model_costs import graph_costs, macs_of, sizes_counted_at
 from pocketzoo.zoo.modules.module_macs import module_macs
 
 

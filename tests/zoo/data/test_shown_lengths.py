@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
+from pocketzoo.zoo.data.shown_lengths import lengths_of, shown_lengths
+
+
+def reads(**inputs) -> ModelSignature:
+    return signature_of_axes([(name, list(axes), "float32") for name, axes in inputs.items()], [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arrays", "lengths"),
+    [
+        ({"x": ("batch", "time", 4)}, {"x": (9, 50, 4)}, {"time": 50}),
+        ({"x": ("batch", 3, "h", "w")}, {"x": (9, 3, 32, 48)}, {"h": 32, "w": 48}),
+        ({"x": ("batch", "time", 4)}, {"mine": (9, 50, 4)}, {"time": 50}),  # one input: any name
+        ({"x": ("batch", "time", 4)}, {"mine": (9, 50, 4), "y": (9,)}, {"time": 50}),
+        ({"x": ("batch", "time", 4)}, {"mine": (9, 50, 4), "other": (9,)}, {}),
+        ({"x": ("batch", "time", 4)}, {"x": (9, 50, 5)}, {}),  # does not fit: whoever reads it says so
+        ({"x": ("batch", "time", 4)}, {"x": (9,)}, {}),
+        ({"x": ("time", "batch", 4)}, {"x": (9, 50, 4)}, {"time": 50}),  # rows come first
+        ({"x": ("time", 4)}, {"x": (9, 50, 4)}, {"time": 50}),  # a row is all that a run reads
+        ({"x": (1, "time", 4)}, {"x": (9, 50, 4)}, {"time": 50}),
+        ({"x": (1, "time", 4)}, {"x": (9, 1, 50, 4)}, {"time": 50}),
+        ({"x": ("batch", "time"), "h": (2, "batch", 8)}, {"x": (9, 50), "h": (9, 2, 8)}, {"time": 50}),
+        ({"x": ("batch", "time"), "m": ("batch", "time")}, {"x": (9, 50), "m": (9, 50)}, {"time": 50}),
+        ({"x": ("batch", "time"), "m": ("batch", "time")}, {"x": (9, 50), "m": (9, 51)}, {}),  # they do not agree
+        ({"x": ("batch", None)}, {"x": (9, 50)}, {"x_1": 50}),
+    ],
+)  # fmt: skip
+def test_lengths_of_free_axes_are_those_of_the_arrays(inputs, arrays, lengths):
+    assert lengths_of({name: np.zeros(shape) for name, shape in arrays.items()}, reads(**inputs).inputs) == lengths
+
+
+def test_a_file_and_a_folder_of_files_show_them(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 50, 4)))
+    assert shown_lengths(tmp_path / "a.npz", reads(x=("batch", "time", 4))) == {"time": 50}
+    assert shown_lengths(tmp_path, reads(x=("batch", "time", 4))) == {"time": 50}
+
+
+def test_what_is_no_file_of_arrays_shows_nothing(tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"PK no")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    for name in ("bad.npz", "table.csv", "missing.npz", "digits"):
+        assert shown_lengths(tmp_path / name, reads(x=("batch", "time", 4))) == {}
