@@ -9,9 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
+from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.models.import_onnx import open_graph
 
 
@@ -92,6 +95,27 @@ def test_a_batch_that_is_fixed_is_made_free(of, tmp_path):
     wanted = np.concatenate([own.run(["y"], {"x": each[None]})[0] for each in x])
     given = open_session(tidy, optimization="none").run(["y"], {"x": x})[0]
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", ["does not run", "computes something else"])
+def test_an_opset_that_cannot_be_raised_rightly_is_kept(wrong, tmp_path, monkeypatch):
+    """Whatever onnx's converter makes of a graph, it is held against the file."""
+
+    def spoiled(given: Any, opset: int) -> Any:
+        newer = raised(given, opset)
+        assert newer is not None
+        if wrong == "does not run":
+            newer.graph.node[0].attribute.append(helper.make_attribute("value", 1.0))
+        else:
+            newer.graph.node[0].op_type = "Tanh"
+        return newer
+
+    monkeypatch.setattr(tidied_graph, "raised", spoiled)
+    made = model([node("Sigmoid", "x", "y")], [info("x", "n", 5)], [info("y", "n", 5)], 9, 8)
+    tidy, x = imported(made, tmp_path), weight(3, 5)
+    assert opset_of(tidy) == 9
+    given, wanted = (open_session(each, optimization="none").run(["y"], {"x": x})[0] for each in (tidy, made))
+    np.testing.assert_allclose(given, wanted, rtol=1e-6)
 
 
 def test_a_rewrite_that_makes_a_name_twice_is_not_taken(tmp_path):
