@@ -43,7 +43,6 @@ from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
-from pocketzoo.zoo.graphs.contents import drop_dead
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
@@ -224,7 +223,6 @@ def _write(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     _encode(quantized, plan, tensors, target.int8)
     if target.int8.splits_norm:
         _split_norms(quantized)
-    drop_dead(quantized.graph)  # onnxruntime was seen to abort at an integer product whose result nobody reads
     return quantized
 
 

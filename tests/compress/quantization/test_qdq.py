@@ -741,21 +741,6 @@ def _():
     )  # fmt: skip
 
 
-@case("layers whose results nobody reads")
-def _():
-    return Case(
-        [
-            node("MatMul", "x w", "a"),
-            node("MatMul", "x u", "dead"),
-            node("Relu", "dead", "deader"),
-            node("Relu", "a", "r"),
-            node("MatMul", "r v", "y"),
-        ],
-        constants={"w": weight(16, 16), "u": weight(16, 16, seed=3), "v": weight(16, 8)},
-        size=(5, 16),
-    )
-
-
 @case("the places of maxima beside them", "read", "unread")
 def _(kind):
     ends = [node("Cast", "i", "y1", to=TensorProto.FLOAT)] * (kind == "read")
