@@ -32,6 +32,7 @@ from pocketzoo.compress.quantization.elementwise import (
     unit_range,
     whole_gates,
     with_equal_ends,
+    without_unlike_joins,
 )
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
@@ -113,7 +114,8 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             ranges |= {name: ranges[node.input[0]] for name in node.output if name in ranges}
         elif node.op_type in BOUNDED and node.output[0] in ranges:
             ranges[node.output[0]] = unit_range()
-    ranges = {name: each if each.magnitude else UNSEEN for name, each in with_equal_ends(index, ranges).items()}
+    ranges = with_equal_ends(index, without_unlike_joins(index, ranges, moves))
+    ranges = {name: each if each.magnitude else UNSEEN for name, each in ranges.items()}
     count, moments = (
         seen.samples,
         {out: seen.moments[im2col] for out, im2col in inputs.items() if im2col in seen.moments},
@@ -139,7 +141,11 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
     if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
         return chosen
-    found = sensitive_layers(trial.costs(layers), lambda floats: trial.noise(exclude(chosen, floats)))
+    found = sensitive_layers(
+        trial.costs(layers),
+        lambda floats: trial.noise(exclude(chosen, floats)),
+        (lambda floats: trial.noise(exclude(chosen, floats), hidden=True)) if trial.hides else None,
+    )
     return _without(model, chosen, found) if found else chosen
 
 

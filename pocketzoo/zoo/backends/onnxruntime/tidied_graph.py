@@ -34,9 +34,9 @@ def tidied_graph(
 ) -> BatchedGraph:
     """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
 
-    What nobody reads is left out. ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, of one that computes
-    in float16 nothing but constants, and one whose opset cannot be raised keeps it. What onnxruntime has no kernels of
-    the floats for is written in float32, and said.
+    ``told``: lengths of free axes by their names. What nobody reads is left out. A graph that is quantized already is
+    not folded, of one that computes in float16 nothing but constants, and one whose opset cannot be raised keeps it.
+    What onnxruntime has no kernels of the floats for is written in float32, and said.
 
     Raises:
         As ``batched_graph``; and TooLargeError for tensors that no limit allows.
