@@ -141,7 +141,11 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
     if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
         return chosen
-    found = sensitive_layers(trial.costs(layers), lambda floats: trial.noise(exclude(chosen, floats)))
+    found = sensitive_layers(
+        trial.costs(layers),
+        lambda floats: trial.noise(exclude(chosen, floats)),
+        (lambda floats: trial.noise(exclude(chosen, floats), hidden=True)) if trial.hides else None,
+    )
     return _without(model, chosen, found) if found else chosen
 
 
