@@ -124,6 +124,23 @@ def test_an_opset_that_cannot_be_raised_rightly_is_kept(wrong, tmp_path, monkeyp
     np.testing.assert_allclose(given, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize("opset", [9, 17])
+def test_what_nobody_reads_is_left_out(opset, tmp_path):
+    """onnxruntime itself keeps it where it has no rewrite for it."""
+    nodes = [
+        node("Shape", "x", "s"), node("Gather", "s one", "g"), node("Cast", "g", "f", to=TensorProto.FLOAT),
+        node("Mul", "u f", "v"), node("Conv", "x v", "dead"), node("Relu", "dead", "deader"),
+        node("Conv", "x w", "y"),
+    ]  # fmt: skip
+    made = model(
+        nodes, [info("x", "n", 3, 8)], [info("y", "n", 5, 6)], opset, 8,
+        u=weight(5, 3, 3), w=weight(5, 3, 3, seed=1), one=np.array([1]),
+    )  # fmt: skip
+    tidy = imported(made, tmp_path)
+    assert [each.op_type for each in tidy.graph.node] == ["Conv"]
+    assert len(tidy.graph.initializer) == 1
+
+
 def test_a_rewrite_that_makes_a_name_twice_is_not_taken(tmp_path):
     half = TensorProto.FLOAT16
     branches = [

@@ -14,7 +14,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.constant_folding import folded_constants
-from pocketzoo.zoo.graphs.contents import replace_nodes, store_constants
+from pocketzoo.zoo.graphs.contents import drop_dead, replace_nodes, store_constants
 from pocketzoo.zoo.graphs.float_precision import computing_kinds, float_precision
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
@@ -34,9 +34,9 @@ def tidied_graph(
 ) -> BatchedGraph:
     """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
 
-    ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, of one that computes
-    in float16 nothing but constants, and one whose opset cannot be raised keeps it. What onnxruntime has no kernels of
-    the floats for is written in float32, and said.
+    ``told``: lengths of free axes by their names. What nobody reads is left out. A graph that is quantized already is
+    not folded, of one that computes in float16 nothing but constants, and one whose opset cannot be raised keeps it.
+    What onnxruntime has no kernels of the floats for is written in float32, and said.
 
     Raises:
         As ``batched_graph``; and TooLargeError for tensors that no limit allows.
@@ -49,6 +49,7 @@ def tidied_graph(
     as_written = not model.functions and len(inputs) == len(model.graph.input)
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
+    drop_dead(tidy.graph)  # onnxruntime was seen to abort at an integer product whose result nobody reads
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
     newer = raised(tidy, NEWER) if opset_of(tidy) < OPSET else None
     if newer is None:
