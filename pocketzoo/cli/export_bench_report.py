@@ -74,6 +74,8 @@ class Lengths(click.ParamType[tuple[str, tuple[int, int, int]]]):
     help="Scales for int8, of TensorRT's calibrator.",
 )
 @data_option(required=False)
+@click.option("--output", "outputs", multiple=True, metavar="NAME",
+              help="Hold this output to what the precision has to reach; repeatable [default: all].")  # fmt: skip
 @click.option(
     "--shape", "shapes", type=Lengths(), multiple=True, metavar="AXIS=MIN:OPT:MAX", help="Lengths of a dynamic axis."
 )
@@ -92,6 +94,7 @@ def export(
     precision: str,
     calibration_cache: Path | None,
     data: str | None,
+    outputs: tuple[str, ...],
     shapes: tuple[tuple[str, tuple[int, int, int]], ...],
     version_compatible: bool,
     hardware_compatible: bool,
@@ -124,6 +127,7 @@ def export(
         engine=engine,
         data=data,
         calibration_cache=calibration_cache,
+        outputs=outputs,
         force=force,
         registry=resolver(),
         progress=Bars(),

@@ -103,7 +103,12 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.pack": "deploy.device.pack",
     "deploy.play": "workflows.play",
     "deploy.plot": "reports.bench_plot",
-    "deploy.precision": ("zoo.graphs.rewriting.half_precision", "zoo.graphs.rewriting.half_writer"),
+    "deploy.precision": (
+        "zoo.graphs.rewriting.half_precision",
+        "zoo.graphs.rewriting.half_writer",
+        "zoo.graphs.rewriting.half_limits",
+        "zoo.graphs.rewriting.flat_graph",
+    ),
     "deploy.predict": "workflows.predict",
     "deploy.profile": "measure.profile",
     "deploy.profile_layers": ("measure.node_layers", "zoo.graphs.operators"),

@@ -60,6 +60,7 @@ def export(
     engine: EngineOptions | None = None,
     data: str | Path | Dataset | None = None,
     calibration_cache: str | Path | None = None,
+    outputs: Sequence[str] = (),
     force: bool = False,
     registry: Registry | Resolver | None = None,
     progress: Progress = SILENT,
@@ -71,14 +72,15 @@ def export(
     values stay in range, as samples of ``data`` show. "fp8" runs the layers of an int8 plan in fp8, that of the bundle
     or one that is made of ``data``, which weights are rounded to suit, and the rest in fp16. "int8" quantizes a float
     model on ``data``, or by the scales of a ``calibration_cache`` of TensorRT's; "int8-fp16" and "int8-bf16" convert
-    the rest too. ``engine`` has options for building an engine. Without ``out`` the file goes into the bundle; folders,
-    half-precision graphs, what is quantized here, and anything of a registered model go into the current folder. A
-    language model exports its generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the
-    precision they have. ``force`` changes a bundle that is signed, which drops its signature.
+    the rest too. ``outputs`` names those that are held to what a precision has to reach (default: all). ``engine`` has
+    options for building an engine. Without ``out`` the file goes into the bundle; folders, half-precision graphs, what
+    is quantized here, and anything of a registered model go into the current folder. A language model exports its
+    generation graphs too, ``NAME.decoder.onnx`` and so on alongside ``NAME.onnx``, in the precision they have.
+    ``force`` changes a bundle that is signed, which drops its signature.
 
     Raises:
         SignatureError: the file is to go into a bundle that is signed, and ``force`` does not say to.
-        UnknownNameError: an unknown model, exporter or target.
+        UnknownNameError: an unknown model, exporter, target or output.
         MissingDependencyError: the target's package is not installed.
         ExportError: the target refuses the graph or the precision, or this machine cannot build for it.
         RecipeError: lengths of an axis that cannot be.
@@ -95,10 +97,12 @@ def export(
     quantizes = precision.partition("-")[0] == INT8 or (precision == "fp8" and data is not None)
     if calibration_cache is not None and precision.partition("-")[0] != INT8:
         raise ExportError(f"a calibration cache is for int8, and the precision is {precision}", "add --precision int8")
+    if outputs and precision == "fp32":
+        raise ExportError("outputs to hold were given, and the precision is fp32: nothing changes", "leave them out")
     bundle = open_model(model, registry=resolver, progress=progress)
     write = partial(
         _export, exporter=exporter, builder=builder, spec=spec, engine=engine, data=data, force=force,
-        resolver=resolver, progress=progress,
+        outputs=tuple(outputs), resolver=resolver, progress=progress,
     )  # fmt: skip
     if not quantizes:
         return write(bundle, Path(model).exists(), out, precision)
@@ -111,8 +115,9 @@ def export(
     _check_place(place, exporter, named_by_user=out is not None)
     with scratch_folder() as folder:
         bundle = quantized(
-            bundle, spec, folder, data=data, cache=calibration_cache, resolver=resolver, progress=progress
-        )
+            bundle, spec, folder, data=data, cache=calibration_cache, outputs=tuple(outputs), resolver=resolver,
+            progress=progress,
+        )  # fmt: skip
         return write(bundle, False, place, rest)
 
 
@@ -127,6 +132,7 @@ def _export(
     spec: TargetSpec,
     engine: EngineOptions | None,
     data: str | Path | Dataset | None,
+    outputs: tuple[str, ...],
     force: bool,
     resolver: Resolver,
     progress: Progress,
@@ -152,7 +158,9 @@ def _export(
             if precision == "fp8" and builder is not None:
                 _check_support(spec, precision, resolver)
             batches = partial(_samples, bundle, data, resolver, precision)
-            graphs |= in_precision(bundle, graphs, spec, precision, batches, resolver, folder, progress)
+            graphs |= in_precision(
+                bundle, graphs, spec, precision, batches, resolver, folder, progress, outputs=outputs
+            )
         requests = graph_requests(bundle, graphs, options, resolver.registry, _owner(spec, resolver))
         first = ends(replace(artifact_of(bundle), graphs=graphs))[0].graphs
         if exporter.folder and first != (MODEL,):

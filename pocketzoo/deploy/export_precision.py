@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -23,8 +23,9 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
+from pocketzoo.zoo.tasks.agreement import check_outputs, decibels, noise_to_signal
 
 MOST = 512  # inputs of one graph that show the range of its values: a sequence has one for each of its calls
 COMPARED = 8  # batches at the end
@@ -40,16 +41,23 @@ def in_precision(
     resolver: Resolver,
     folder: Path,
     progress: Progress,
+    *,
+    outputs: Collection[str] = (),
 ) -> dict[str, Path]:
     """Write the graphs on the way to the first end in ``precision`` ("fp16", "bf16" or "fp8") into ``folder``.
 
-    ``batches`` gives those of a split, "val" or "train"; None where there are no data.
+    ``batches`` gives those of a split, "val" or "train"; None where there are no data. ``outputs``: those at the end
+    that are held to what the precision has to reach, all where none are named.
 
     Raises:
+        UnknownNameError: the model has no such output.
         ExportError: the target does not compute in it, the answers are not those of 32 bits, or fp8 has no ranges.
     """
     # fp8 is written of the float graphs, the other two of those for the target.
     end = ends(replace(artifact_of(bundle), graphs=bundle.graphs("") if precision == "fp8" else graphs))[0]
+    if outputs:
+        with end.open(partial(OnnxRunner, threads=1)) as runner:
+            outputs = check_outputs(outputs, [spec.name for spec in runner.signature.outputs])
     shown = batches("val")
     samples: list[Arrays] = (
         [random_samples(processor_of(bundle, resolver.registry), 1)] if shown is None else few(shown)
@@ -60,15 +68,18 @@ def in_precision(
         written[name] = folder / f"{name}.{precision}.onnx"
         say: Progress = progress if len(end.graphs) == 1 else _GraphProgress(name, progress)
         read = _read(end, name, samples)
+        own = {value.name for value in signature_of(graphs[name]).outputs}.intersection(outputs)
         if precision == "fp8":
             fit_on = [] if fitting is None else _read(end, name, few(fitting))
-            _, ratio = convert_fp8(bundle, name, written[name], target, resolver, fit_on, read, progress=say)
+            _, ratio = convert_fp8(
+                bundle, name, written[name], target, resolver, fit_on, read, outputs=own, progress=say
+            )
         else:
-            _, ratio = convert_half(graphs[name], written[name], target, precision, read, progress=say)
+            _, ratio = convert_half(graphs[name], written[name], target, precision, read, outputs=own, progress=say)
         ratios.append(ratio)
     if (len(end.graphs) > 1 or end.artifact.states) and None not in ratios:
         after = replace(end.artifact, graphs={**end.artifact.graphs, **written})
-        together = _at_the_end(end, after, samples[:COMPARED])
+        together = _at_the_end(end, after, samples[:COMPARED], outputs)
         progress.say(f"{precision}: together {told(together)}")
         check_ratio(together, LEAST_FP8 if precision == "fp8" else LEAST, precision)
     return written
@@ -80,20 +91,20 @@ def _read(end: End, name: str, samples: Iterable[Arrays]) -> list[Arrays]:
     return list(islice(end.calls(name, given, partial(OnnxRunner, threads=1)), MOST))
 
 
-def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float | None:
+def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays], outputs: Collection[str]) -> float | None:
     """The ratio of signal to error between two artifacts in dB, of the worst output: what a state adds up, counts.
 
     None where onnxruntime lacks kernels for the second.
     """
     try:
-        return _ratio_at_the_end(end, after, samples)
+        return _ratio_at_the_end(end, after, samples, outputs)
     except BundleError as error:
         if "NOT_IMPLEMENTED" in error.message:
             return None
         raise
 
 
-def _ratio_at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> float:
+def _ratio_at_the_end(end: End, after: Artifact, samples: Iterable[Arrays], outputs: Collection[str]) -> float:
     start = partial(OnnxRunner, threads=1, optimization="none")  # see ``compare`` of half_precision_export
     ours, theirs = list[Arrays](), list[Arrays]()
     with end.open(start) as before, replace(end, artifact=after).open(start) as runner:
@@ -101,7 +112,7 @@ def _ratio_at_the_end(end: End, after: Artifact, samples: Iterable[Arrays]) -> f
             inputs = end.sample(sample)
             theirs.append(before.infer(inputs))
             ours.append(runner.infer(end.following(inputs, theirs[-1])))
-    names = theirs[0] if theirs else ()
+    names = [name for name in (theirs[0] if theirs else ()) if not outputs or name in outputs]
     noise = [noise_to_signal([a[name] for a in ours], [b[name] for b in theirs]) for name in names]
     return min((decibels(1.0, each) for each in noise), default=float("inf"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -69,9 +70,13 @@ def convert_fp8(
     fit_on: list[Arrays],
     shown: list[Arrays],
     *,
+    outputs: Collection[str] = (),
     progress: Progress = SILENT,
 ) -> tuple[Fp8Layers, float | None]:
-    """``write_fp8`` of one graph, on what it reads; and the ratio of signal to error in dB, where it is known."""
+    """``write_fp8`` of one graph, on what it reads; and the ratio of signal to error in dB, where it is known.
+
+    The ratio is the least of ``outputs``; of all where none are named.
+    """
     check_precision("fp8", target)
     assert target.fp8 is not None  # by that check
     floats = model = _with_float8(load_graph(bundle.graph("", graph)))
@@ -90,7 +95,7 @@ def convert_fp8(
     if not layers.layers:
         raise ExportError(f"{name} has no layer with kernels in fp8: {_counted(layers)}", "use --precision fp16")
     _, written = half(model, target, "fp16", shown)
-    ratio = compare(floats, written, shown)
+    ratio = compare(floats, written, shown, outputs)
     left = f", {_counted(layers)}" if layers.left else ""
     progress.say(f"fp8: {len(layers.layers)} of {len(layers.layers) + len(layers.left)} layers ({told(ratio)}){left}")
     check_ratio(ratio, LEAST, "fp8")

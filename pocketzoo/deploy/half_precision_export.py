@@ -12,21 +12,22 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pocketzoo.compress.quantization.calibration import activations, one_by_one, parts
+from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays, batch_size, rows
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.deploy.half_rescue import noisy_nodes
 from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.deploy.value_ranges import seen_values
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
-from pocketzoo.zoo.graphs.rewriting.half_precision import QDQ, HalfPlan, check_precision, modern, plan_half
+from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
+from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
 from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
 
@@ -34,10 +35,9 @@ SAMPLES = 64  # that show the range of values, at most,
 VALUES = 1 << 23  # and as many as have so many numbers
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
 WANTED = {"fp16": 40.0, "bf16": 25.0}  # dB of each output, for which nodes stay in 32 bits
-ROUNDS, GAIN = 6, 0.3  # of looking for those; dB that they have to bring
-FEWEST, FRACTION = 16, 0.03  # nodes at a time, or of all
-# dB: of errors that matter, above that of the outputs; that a node makes of less; of what is as it was.
-NEAR, DROP, EXACT = 30.0, 2.0, 75.0
+# Nodes in 32 bits, as a fraction of all and at the least, tried for those in turn; dB that they have to bring.
+ROOM, GAIN = ((0.05, 0), (0.15, 4), (0.4, 16)), 0.3
+SOUGHT = 8  # samples, of which the one that loses most says which nodes
 LINES = 8  # reasons that are told
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 
@@ -66,18 +66,28 @@ def write_half_precision(
 
 
 def convert_half(
-    graph: Path, out: Path, target: TargetSpec, precision: str, shown: list[Arrays], *, progress: Progress = SILENT
+    graph: Path,
+    out: Path,
+    target: TargetSpec,
+    precision: str,
+    shown: list[Arrays],
+    *,
+    outputs: Collection[str] = (),
+    progress: Progress = SILENT,
 ) -> tuple[HalfPlan, float | None]:
-    """``write_half_precision`` on what the graph reads; and the ratio of signal to error in dB, where it is known."""
+    """``write_half_precision`` on what the graph reads, held to ``outputs`` (none: to all of them).
+
+    And the least ratio of signal to error of those in dB, where it is known.
+    """
     model = modern(load_graph(graph), precision, target)
-    plan, converted = half(model, target, precision, shown)
+    plan, converted = half(model, target, precision, shown, outputs=outputs)
     ratios = _ratios(model, plan, converted, shown)
     count = len(plan.nodes_of_floats)
     every = count + len(plan.in_float32)
     progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
     for line in told_left(plan.in_float32):
         progress.say(line)
-    ratio = None if ratios is None else min(ratios.values(), default=np.inf)
+    ratio = least(ratios, outputs)
     check_ratio(ratio, LEAST, precision)
     note(converted, plan, ratios)
     with replacing_file(out) as temporary:
@@ -86,11 +96,16 @@ def convert_half(
 
 
 def half(
-    model: onnx.ModelProto, target: TargetSpec, precision: str, shown: list[Arrays]
+    model: onnx.ModelProto,
+    target: TargetSpec,
+    precision: str,
+    shown: list[Arrays],
+    *,
+    outputs: Collection[str] = (),
 ) -> tuple[HalfPlan, onnx.ModelProto]:
     """Turn the floats of a graph into 16 bits, as far as they hold what samples show.
 
-    Where an output keeps less than ``WANTED`` dB, the nodes that lose most stay in 32 bits.
+    Where an output (of ``outputs``, or any) keeps less than ``WANTED`` dB, the nodes that lose most stay in 32 bits.
 
     Raises:
         ExportError: the target does not compute in ``precision``.
@@ -100,21 +115,32 @@ def half(
     plan = plan_half(model, target, precision, seen=seen)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
         return plan, to_half(model, plan)
-    best = _worst(model, plan, shown)
-    float32, tried = dict[str, str](), set[str]()
-    for _ in range(ROUNDS):
+    best = _worst(model, plan, shown, outputs)
+    every = len(plan.nodes_of_floats) + len(plan.in_float32)
+    float32 = dict[str, str]()
+    for fraction, fewest in ROOM:
         if best is None or best >= WANTED[precision]:
             break
-        source, region = _lossy(model, losses(model, plan, shown[:1]), best, tried)
-        if not source:
-            break
-        tried.add(source)
-        candidate = plan_half(model, target, precision, seen=seen, float32=float32 | region)
-        ratio = _worst(model, candidate, shown)
+        room = max(fewest, int(fraction * every) - len(plan.in_float32))
+        more = noisy_nodes(model, plan, _loudest(model, plan, shown), 10 ** (-WANTED[precision] / 10), room, outputs)
+        candidate = plan_half(model, target, precision, seen=seen, float32=float32 | more)
+        ratio = _worst(model, candidate, shown, outputs)
         if ratio is not None and ratio > best + GAIN:
             plan, best = candidate, ratio
-            float32 |= region
+            float32 |= more
     return plan, to_half(model, plan)
+
+
+def _loudest(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> Arrays:
+    """The sample, of the first ones, that loses most."""
+    samples = list(islice(one_by_one(model, shown), SOUGHT))
+    exact, rounded = (open_session(each, optimization="none") for each in (model, simulated(model, plan)))
+
+    def noise(x: Arrays) -> float:
+        pairs = zip(rounded.run(None, dict(x)), exact.run(None, dict(x)), strict=True)
+        return max((noise_to_signal([a], [b]) for a, b in pairs), default=0.0)
+
+    return max(samples, key=noise)
 
 
 def _ratios(
@@ -130,67 +156,15 @@ def _ratios(
     return {name: min(ratio, others[name]) for name, ratio in ratios.items()}
 
 
-def _worst(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> float | None:
-    ratios = compare_outputs(model, simulated(model, plan), shown)
-    return None if ratios is None else min(ratios.values(), default=np.inf)
+def _worst(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays], outputs: Collection[str] = ()) -> float | None:
+    return least(compare_outputs(model, simulated(model, plan), shown), outputs)
 
 
-def losses(model: onnx.ModelProto, plan: HalfPlan, samples: list[Arrays]) -> dict[str, float]:
-    """The ratio of signal to error in dB of each tensor that is made in half precision, outside of branches."""
-    index, rounded = GraphIndex(model), simulated(model, plan)
-    names = [name for name in plan.nodes_of_floats if name in index.producers]
-    feed = next(iter(one_by_one(model, samples)), None)
-    ratios: dict[str, float] = {}
-    if feed is None:
-        return ratios
-    for part in parts(model, names, feed) if names else ():
-        before = next(activations(model, part, [feed], as_written=True))
-        after = next(activations(rounded, part, [feed], as_written=True))
-        for name in part:
-            ratios[name] = decibels(1.0, noise_to_signal([after[name]], [before[name]]))
-    return ratios
-
-
-def _lossy(
-    model: onnx.ModelProto, loss: Mapping[str, float], reached: float, tried: Collection[str]
-) -> tuple[str, dict[str, str]]:
-    """The node that makes most of the error that it reads, such as a logarithm, but those of ``tried``; "" for none.
-
-    And what to keep in 32 bits for it, with the reason: it, and what it reads that from, up to the layers before.
-    """
-    index = GraphIndex(model)
-    drops: dict[str, float] = {}
-    for name, ratio in loss.items():
-        if ratio < reached + NEAR and name not in tried:
-            drops[name] = min((loss[each] for each in _read(index, name, loss)), default=EXACT) - ratio
-    source = max(drops, key=lambda each: drops[each], default="")
-    if not source or drops[source] < DROP:
-        return "", {}
-    room = max(FEWEST, round(FRACTION * len(loss)))
-    reasons = {source: f"it makes the error {drops[source]:.0f} dB larger"}
-    waiting = _read(index, source, loss)
-    for name in waiting:
-        if len(reasons) >= room:
-            break
-        if name not in reasons and not index.is_layer(index.producers[name]):
-            reasons[name] = f"{source} reads it, which makes the error larger"
-            waiting += _read(index, name, loss)
-    return source, reasons
-
-
-def _read(index: GraphIndex, name: str, known: Mapping[str, float]) -> list[str]:
-    """The nearest tensors of ``known`` that one is made of: what is in 32 bits between them is passed by."""
-    waiting = [*index.producers[name].input]
-    found: dict[str, None] = {}
-    seen = set(waiting)
-    while waiting:
-        each = waiting.pop()
-        if each in known:
-            found.setdefault(each)
-        elif (producer := index.producers.get(each)) is not None:
-            waiting += [other for other in producer.input if other not in seen]
-            seen.update(producer.input)
-    return list(found)
+def least(ratios: Mapping[str, float] | None, outputs: Collection[str] = ()) -> float | None:
+    """The least ratio, of ``outputs`` where any are named; None where none are known."""
+    if ratios is None:
+        return None
+    return min((ratio for name, ratio in ratios.items() if not outputs or name in outputs), default=np.inf)
 
 
 def note(model: onnx.ModelProto, plan: HalfPlan, ratios: Mapping[str, float] | None) -> None:
@@ -250,10 +224,11 @@ def few(samples: Batches) -> list[Arrays]:
     return batches
 
 
-def compare(model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays]) -> float | None:
-    """The least of ``compare_outputs``; None where onnxruntime lacks kernels."""
-    ratios = compare_outputs(model, converted, samples)
-    return None if ratios is None else min(ratios.values(), default=np.inf)
+def compare(
+    model: onnx.ModelProto, converted: onnx.ModelProto, samples: list[Arrays], outputs: Collection[str] = ()
+) -> float | None:
+    """The least of ``compare_outputs``, of ``outputs`` where any are named; None where onnxruntime lacks kernels."""
+    return least(compare_outputs(model, converted, samples), outputs)
 
 
 def compare_outputs(

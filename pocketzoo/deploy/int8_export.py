@@ -30,6 +30,7 @@ def quantized(
     *,
     data: str | Path | Dataset | None,
     cache: str | Path | None,
+    outputs: tuple[str, ...] = (),
     resolver: Resolver,
     progress: Progress,
 ) -> Bundle:
@@ -47,7 +48,9 @@ def quantized(
                 "int8 needs the ranges of activations, and neither data nor a calibration cache is given",
                 "give samples: --data D; or --calibration-cache FILE of TensorRT's",
             )
-        settings = CompressSettings(steps=(Step("int8", Int8Config()),), targets=(target.name,), keep_slower=True)
+        settings = CompressSettings(
+            steps=(Step("int8", Int8Config()),), targets=(target.name,), keep_slower=True, outputs=outputs
+        )
         return compress_with(bundle.path, place, settings, data=data, registry=resolver, progress=progress)
     if list(bundle.graphs("")) != [MODEL]:
         raise ExportError(

@@ -21,7 +21,8 @@ from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, graphs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
-from pocketzoo.zoo.graphs.rewriting.half_precision import DTYPES, KINDS, FlatGraph, Seen, distinct
+from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
+from pocketzoo.zoo.graphs.rewriting.half_limits import DTYPES, KINDS, Seen
 from pocketzoo.zoo.tasks.agreement import decibels
 
 SOME = 1 << 15  # values of a tensor that are rounded to see what it costs

@@ -411,12 +411,12 @@ def test_a_layer_that_shares_channels_with_one_that_is_left_alone_is_left_whole(
     class Sum(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.ConvTranspose1d(24, 8, 1)
+            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.Conv3d(24, 8, 1)
             self.d = nn.Linear(8, 3)
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.a(x)
-            return self.d(self.c((y + self.b(y.relu()))[:, :, None])[:, :, 0])
+            return self.d(self.c((y + self.b(y.relu()))[:, :, None, None, None])[:, :, 0, 0, 0])
 
     model, samples = Sum().eval(), batches((12,), 16)
     plan = prune.plan(model, PruneConfig(ratio=0.5, multiple=1), samples, free)

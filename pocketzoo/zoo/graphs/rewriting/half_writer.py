@@ -8,16 +8,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 
 from pocketzoo.zoo.graphs.contents import drop_unread, replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, defined_names, graphs, inner_graphs
-from pocketzoo.zoo.graphs.rewriting.half_precision import (
-    DTYPES,
-    KINDS,
-    LARGEST,
-    FlatGraph,
-    HalfPlan,
-    convertible,
-    distinct,
-    node_id,
-)
+from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, convertible, distinct, node_id
+from pocketzoo.zoo.graphs.rewriting.half_limits import DTYPES, KINDS, LARGEST
+from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan
 
 Array = npt.NDArray[np.generic]
 

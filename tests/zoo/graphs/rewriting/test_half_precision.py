@@ -20,7 +20,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.dataset import Split
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
-from pocketzoo.zoo.graphs.rewriting.half_precision import LARGEST, check_precision, modern, plan_half
+from pocketzoo.zoo.graphs.rewriting.half_limits import LARGEST, Seen
+from pocketzoo.zoo.graphs.rewriting.half_precision import check_precision, modern, plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import to_half
 from pocketzoo.zoo.tasks.agreement import sqnr
 
@@ -350,7 +351,7 @@ def test_what_loses_the_answers_stays_in_32_bits(tmp_path, fitted):
     nodes = node("Sub", ["one", "other"], "a"), node("Mul", ["x", "a"], "y")
     onnx.save(on_images(fitted, *nodes, one=np.float32(2049), other=np.float32(2048)), source)
     plan = write_half_precision(source, out, RTX, "fp16", reads(fitted))
-    assert "makes the error" in plan.in_float32["a"]
+    assert "of the error" in plan.in_float32["a"]
     x = np.linspace(-1, 1, 784, dtype=np.float32).reshape(1, 1, 28, 28)
     np.testing.assert_allclose(run(onnx.load(out), x), x, rtol=2**-10)
 
@@ -417,6 +418,64 @@ def test_what_comes_of_a_large_constant_is_large_where_it_is_handed_on(op, reads
     assert found == {"a": "its constant c has values up to 1e+06", **handed}
 
 
+@pytest.mark.parametrize(
+    ("constant", "nodes", "kept"),
+    [
+        (1e-10, ["Log"], {"a", "b"}),  # 0 in fp16, of which the logarithm is infinite
+        (1e-10, ["Abs", "Sqrt"], {"a", "b", "c"}),
+        (1e-4, ["Log"], set()),
+        (1e-5, ["Log"], {"a"}),  # as good as itself: 1.0013e-05
+        (1e-10, ["Sqrt", "Log"], {"a", "b"}),  # of which the root is 1e-05
+        (1e-10, ["Erf"], set()),  # nobody asks how near to zero it is
+        (1e-10, ["Relu", "Log"], {"a", "b", "c"}),
+    ],
+)
+def test_what_a_small_constant_keeps_above_zero_stays_as_far_as_that_matters(constant, nodes, kept):
+    chain = [node("Add", ["x", "tiny"], "a")]
+    for i, op in enumerate(nodes):
+        chain.append(node(op, ["abcd"[i]], "bcd"[i]))
+    model = graph(*chain, node("Neg", ["abcd"[len(nodes)]], "y"), tiny=np.float32(constant))
+    seen = {name: Seen(largest=5.0, rounding=70.0, size=4) for name in "xabcd"}
+    found = plan_half(model, RTX, "fp16", seen=seen).in_float32
+    assert set(found) == kept
+    x = np.array([[0, 0, 1, 4]], np.float32)
+    assert np.isfinite(run(halved(model, seen=seen)[1], x)).all()
+
+
+@pytest.mark.parametrize(
+    ("last", "factor", "kept"),
+    [("Tanh", 0.5, False), ("Sigmoid", 0.5, False), ("Relu", 0.5, True), ("Tanh", 0.0, True)],
+)
+def test_values_beyond_the_range_may_be_infinite_where_they_saturate(last, factor, kept):
+    """As GELU has it: tanh((x + x^3) / 2) is 1 from 1e1 on, and of infinity too; no number comes of it times zero."""
+    model = graph(
+        node("Mul", ["x", "x"], "s"), node("Mul", ["s", "x"], "cube"), node("Add", ["x", "cube"], "a"),
+        node("Mul", ["a", "c"], "h"), node(last, ["h"], "y"), c=np.float32(factor),
+    )  # fmt: skip
+    large = {"cube": 1e6, "a": 1e6, "h": 5e5}
+    seen = {
+        name: Seen(largest=large.get(name, 1e2), rounding=70.0, size=4) for name in ("x", "s", "cube", "a", "h", "y")
+    }
+    plan, made = halved(model, seen=seen)
+    assert bool(plan.in_float32) == kept
+    x = np.array([[-100, -0.5, 0.25, 100]], np.float32)
+    if last != "Relu":
+        np.testing.assert_allclose(run(made, x), run(model, x), atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "kept"),
+    [("LayerNormalization", {}, False), ("LayerNormalization", {"stash_type": HALF}, True),
+     ("InstanceNormalization", {}, True)],
+)  # fmt: skip
+def test_norms_that_onnx_has_sum_in_float32_need_no_range_of_their_own(op, attributes, kept):
+    reads = ["x", "w"] if op == "LayerNormalization" else ["x", "w", "w"]
+    shape = ("batch", 4) if op == "LayerNormalization" else ("batch", 4, 4)
+    model = graph(node(op, reads, "y", **attributes), shape=shape, w=np.ones(4, np.float32))
+    seen = {name: Seen(largest=3e3, rounding=70.0, size=16) for name in "xy"}
+    assert bool(plan_half(model, RTX, "fp16", seen=seen).in_float32) == kept
+
+
 def test_why_a_node_stays_is_said():
     branch = helper.make_graph(
         [node("Identity", ["x"], "z")], "b", [], [helper.make_tensor_value_info("z", FLOAT, [None, None])]
@@ -470,7 +529,8 @@ def test_what_the_converter_does_not_know_stays_in_its_opset():
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_numbers_beyond_the_range_become_its_ends_and_infinity_stays(precision):
-    from pocketzoo.zoo.graphs.rewriting.half_precision import DTYPES, KINDS, HalfPlan
+    from pocketzoo.zoo.graphs.rewriting.half_limits import DTYPES, KINDS
+    from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan
     from pocketzoo.zoo.graphs.rewriting.half_writer import HalfWriter
 
     writer = HalfWriter(graph(node("Relu", ["x"], "y")), HalfPlan(precision=precision))

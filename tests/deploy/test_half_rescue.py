@@ -1,0 +1,105 @@
+"""Where rounding makes the error of a graph in half precision, and what stays in 32 bits for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pocketzoo.core.errors import ExportError, UnknownNameError
+from pocketzoo.deploy.export import export
+from pocketzoo.deploy.half_precision_export import compare_outputs, half
+from pocketzoo.deploy.half_rescue import noisy_nodes
+from pocketzoo.plugins.targets import pocketzoo_targets
+from pocketzoo.zoo.graphs.rewriting.half_precision import plan_half
+
+RTX = next(t for t in pocketzoo_targets() if t.name == "tensorrt-rtx")
+N = helper.make_node
+
+
+def value(name, shape=("batch", 16)):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def graph(nodes, outputs=("y",), **constants):
+    stored = [numpy_helper.from_array(np.asarray(a, np.float32), n) for n, a in constants.items()]
+    made = helper.make_graph(nodes, "g", [value("x")], [value(name) for name in outputs], stored)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def samples(count=4):
+    return [{"x": np.random.default_rng(0).uniform(0.5, 1, (count, 16)).astype(np.float32)}]
+
+
+def long_chain(lossy_at):
+    """Forty layers, at one of which a number is added that leaves x four bits."""
+    nodes, last = [], "x"
+    for i in range(40):
+        nodes.append(N("Mul", [last, "near_one"], [f"s{i}"]))
+        last = f"s{i}"
+        if i == lossy_at:
+            nodes += [N("Add", [last, "much"], ["sum"]), N("Sub", ["sum", "much"], ["difference"])]
+            last = "difference"
+    return graph([*nodes, N("Neg", [last], ["y"])], much=np.arange(60, 76), near_one=np.linspace(0.97, 1.03, 16))
+
+
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_the_one_lossy_place_of_a_long_graph_is_found(place):
+    model = long_chain(place)
+    plan = plan_half(model, RTX, "fp16")
+    found = noisy_nodes(model, plan, {"x": samples(1)[0]["x"]}, wanted=1e-9, room=3)
+    assert {"sum", "difference"} <= set(found)
+    assert "rounding sum makes" in found["sum"]
+    assert len(found) <= 3
+
+
+def test_no_more_nodes_are_named_than_there_is_room_for():
+    model = long_chain(17)
+    plan = plan_half(model, RTX, "fp16")
+    assert noisy_nodes(model, plan, samples(1)[0], wanted=1e-9, room=1) == {}  # the sum and who reads it are two
+    assert noisy_nodes(model, plan, samples(1)[0], wanted=1e-9, room=0) == {}
+    assert noisy_nodes(model, plan, samples(1)[0], wanted=1.0, room=9) == {}  # it is good enough
+
+
+def two_outputs():
+    """y is exact in half precision but for its own rounding, z is not."""
+    nodes = [N("Relu", ["x"], ["y"]), N("Add", ["x", "much"], ["sum"]), N("Sub", ["sum", "much"], ["z"])]
+    return graph(nodes, ("y", "z"), much=np.full(16, 1000.0))
+
+
+@pytest.mark.parametrize(("outputs", "kept"), [((), {"sum", "z"}), (("z",), {"sum", "z"}), (("y",), set())])
+def test_only_outputs_that_are_held_to_it_cost_nodes_in_32_bits(outputs, kept):
+    model = two_outputs()
+    plan, made = half(model, RTX, "fp16", samples(), outputs=outputs)
+    assert set(plan.in_float32) == kept
+    ratios = compare_outputs(model, made, samples())
+    assert all(ratios[name] >= 40 for name in outputs or ("y", "z"))
+
+
+def test_export_takes_the_outputs_to_hold(tmp_path):
+    source, data = tmp_path / "two.onnx", tmp_path / "two.npz"
+    onnx.save(two_outputs(), source)
+    np.savez(data, **samples()[0])
+    options = {"target": "tensorrt-rtx", "precision": "fp16", "data": data, "out": tmp_path / "half.onnx"}
+    with pytest.raises(UnknownNameError, match="no output 'w'"):
+        export(source, outputs=["w"], **options)
+    assert not options["out"].exists()
+    types = {}
+    for outputs in (["y"], ["z"]):
+        made = onnx.load(export(source, outputs=outputs, **options))
+        casts = [node for node in made.graph.node if node.op_type == "Add" and "fp16" in node.output[0]]
+        types[outputs[0]] = len(casts)
+    assert types == {"y": 1, "z": 0}
+    with pytest.raises(ExportError, match="fp32"):
+        export(source, outputs=["y"], **(options | {"precision": "fp32"}))
+
+
+def test_int8_is_held_to_the_outputs_too(tmp_path):
+    onnx.save(two_outputs(), tmp_path / "two.onnx")
+    np.savez(tmp_path / "two.npz", **samples()[0])
+    with pytest.raises(UnknownNameError, match="no output 'w'"):
+        export(
+            tmp_path / "two.onnx", outputs=["w"], target="cpu", precision="int8", data=tmp_path / "two.npz",
+            out=tmp_path / "small.onnx",
+        )  # fmt: skip
