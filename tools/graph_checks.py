@@ -20,7 +20,7 @@ from graph_compressed import compressed
 from graph_generator import Generated
 from graph_noise import bound, noisy, operands
 from graph_recount import recounted
-from graph_runs import FEED, energy, every_node, outputs_of, referred, unequal, wide
+from graph_runs import FEED, energy, every_node, outputs_of, referred, runs, unequal, wide
 from onnx import ModelProto, TensorProto, numpy_helper
 
 CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of one with the reference evaluator
@@ -31,7 +31,9 @@ NOISE = 8.0
 DRAWS = 256
 WHOLE = 100  # one graph of so many goes through the whole command
 LEVEL = 1e-6  # of the energy of an output, which float32 differs by from one order of summation to another
-CUTS = 1.5  # of the energy of that noise: a value that lies between two steps may go either way
+# Of the energy of that noise, which is step^2 / 12 a value: one that lies between two steps may go either way, and in a
+# graph that doubles or halves what is on steps all of them do.
+CUTS = 12.0
 
 
 @dataclass
@@ -141,27 +143,30 @@ class Checker:
     def _check(self, graph: Generated, checked: Checked) -> None:
         from pocketzoo.compress.configs import Int8Config
         from pocketzoo.compress.quantization import int8
+        from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
         from pocketzoo.zoo.models.import_onnx import open_graph
 
-        fixed = all(v.type.tensor_type.shape.dim[0].dim_value == 1 for v in graph.model.graph.input[:1])
+        first = graph.feed(graph.rows or FEW, 9)
         try:
-            written = outputs_of(graph.model, graph.feed(1 if fixed else FEW, 9), rewritten=False)
+            written = outputs_of(graph.model, first, rewritten=False)
         except Exception as error:
             raise NotRunError from error
         if not all(np.isfinite(out).all() for out in written.values()):
             raise NotRunError
         room = {name: energy(out, 0) * (1e-4 if out.dtype == np.float16 else LEVEL) for name, out in written.items()}
-        if unequal(outputs_of(graph.model, graph.feed(1 if fixed else FEW, 9)), written, room):
+        if unequal(outputs_of(graph.model, first), written, room):
             checked.count("rewritten wrongly by onnxruntime as it was given")
             return
         path = self.folder / f"g{graph.seed}.onnx"
         onnx.save(graph.model, path)
         try:
-            model = onnx.load(open_graph(path).file("model.onnx"))
+            model = onnx.load(open_graph(path, OnnxMetadata(axes=graph.sizes)).file("model.onnx"))
         finally:
             path.unlink()
         checked.count("imported")
-        given = outputs_of(model, graph.feed(1 if fixed else FEW, 9))
+        if graph.fixed and (kept := model.graph.input[0].type.tensor_type.shape.dim[0].dim_value):
+            graph = dataclasses.replace(graph, whole=kept)  # it is inside of the graph: a run takes no more
+        given = outputs_of(model, first)
         if wrong := unequal(given, written, room):
             checked.findings.append(f"import: {wrong}")
             return
@@ -169,7 +174,7 @@ class Checker:
         ways = ("auto", "static", "dynamic")
         config = Int8Config(activations=ways[graph.seed % 3], smooth=graph.seed % 2 == 0)
         refine = graph.seed % 4 != 3
-        plan = int8.plan(model, config, [graph.feed(CALIBRATED, 1)], refine=refine)
+        plan = int8.plan(model, config, runs(graph.feed(CALIBRATED, 1)), refine=refine)
         checked.count("dynamic" if plan.dynamic else "static")
         if not plan.layers and not plan.tables:
             checked.count("nothing to quantize")
@@ -188,13 +193,14 @@ class Checker:
 
     def _recounted(self, graph: Generated, model: ModelProto, checked: Checked) -> tuple[int, int] | None:
         """Hold the table of costs to a count of our own."""
+        from pocketzoo.zoo.backends.onnxruntime.observed import observe
         from pocketzoo.zoo.graphs.cost import layer_costs
 
-        sample = graph.feed(1, 4)
+        sample = runs(graph.feed(1, 4))[0]
         counted = recounted(model, {**sample, **outputs_of(wide(model), sample, rewritten=False)})
         if counted is None:
             return None
-        rows = layer_costs(model, sample)
+        rows = layer_costs(model, sample, observe)
         told = sum(row.parameters for row in rows), sum(row.macs for row in rows)
         checked.count("recounted")
         if told != counted:
@@ -250,17 +256,18 @@ class Checker:
         checked.count(f"encoded for {target.name}")
         if refer:
             if counted is not None:
-                self._priced(encoded, graph.feed(1, 4), counted[1], target, checked)
+                self._priced(encoded, runs(graph.feed(1, 4))[0], counted[1], target, checked)
             self._referred(graph, model, encoded, target, expected, checked)
         if graph.alone and plan.layers and not plan.dynamic:
             self._bounded(graph, model, encoded, feed, exact, target, checked, refine=graph.seed % 4 != 3)
 
     def _priced(self, encoded: ModelProto, sample: FEED, macs: int, target: Any, checked: Checked) -> None:
         """An 8-bit graph computes as many products as the float graph; of its weights there is a count of our own."""
+        from pocketzoo.zoo.backends.onnxruntime.observed import observe
         from pocketzoo.zoo.graphs.cost import layer_costs
 
         counted = recounted(encoded, {**sample, **outputs_of(wide(encoded), sample, rewritten=False)})
-        rows = layer_costs(encoded, sample)
+        rows = layer_costs(encoded, sample, observe)
         told = sum(row.parameters for row in rows), sum(row.macs for row in rows)
         checked.count("recounted in eight bits")
         if told != counted or told[1] != macs:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from graph_generator import Generated
 from graph_recount import recounted
-from graph_runs import outputs_of, wide
+from graph_runs import outputs_of, runs, wide
 from onnx import ModelProto, helper, numpy_helper
 
 SAMPLES = 48
@@ -28,13 +28,13 @@ def compressed(graph: Generated, target: str, folder: Path) -> tuple[str, list[s
     place.mkdir()
     try:
         onnx.save(graph.model, place / "g.onnx")
-        feed = graph.feed(SAMPLES, 5)
-        np.savez(place / "d.npz", **feed)
+        np.savez(place / "d.npz", **graph.listed(SAMPLES, 5))
         words = ["compress", place / "g.onnx", "--int8", "--data", place / "d.npz", "--target", target]
+        words += [word for name, length in graph.sizes.items() for word in ("--axis", f"{name}={length}")]
         words += ["--keep-slower", "--accept", "--json", "-o", place / "out"]
         ended = CliRunner().invoke(cli, [str(word) for word in words], prog_name="pocketzoo")
         if ended.exit_code == 0:
-            return "compressed", _wrong(json.loads(ended.stdout), place / "out", target, feed)
+            return "compressed", _wrong(json.loads(ended.stdout), place / "out", target, runs(graph.feed(1, 5))[0])
         said = ended.stderr.strip().splitlines()
         if ended.exit_code == REJECTED and _nothing_there(said):
             return "nothing to compress", []
@@ -48,7 +48,7 @@ def _nothing_there(said: list[str]) -> bool:
     return any("nothing" in line or "no step" in line for line in said)
 
 
-def _wrong(printed: Any, out: Path, target: str, feed: dict[str, Any]) -> list[str]:
+def _wrong(printed: Any, out: Path, target: str, sample: dict[str, Any]) -> list[str]:
     """Claims that do not hold: bytes, parameters and multiply-accumulates."""
     manifest = json.loads((out / "pocketzoo.json").read_text("utf8"))
     rows, wrong = manifest["measurements"], list[str]()
@@ -56,7 +56,6 @@ def _wrong(printed: Any, out: Path, target: str, feed: dict[str, Any]) -> list[s
     if [_figures(row) for row in shown] != [_figures(row) for row in rows]:
         wrong.append("what is printed is not what the manifest says")
     exact = onnx.load(out / "model.onnx")
-    sample = {name: array[:1] for name, array in feed.items()}
     counted = recounted(exact, {**sample, **outputs_of(wide(exact), sample, rewritten=False)})
     if counted is not None:
         here = _stored(exact), counted[1]

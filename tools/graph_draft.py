@@ -56,6 +56,9 @@ class Draft:
     weights: list[Weight] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     used: list[str] = field(default_factory=list)  # blocks, in order
+    sizes: dict[str, int] = field(default_factory=dict)  # of axes that are free, and count no samples
+    swapped: bool = False  # the batch is the second axis of the first input
+    separate: bool = False  # there is none
     small: bool = False  # one operator and what its operands need, and nothing besides
 
     @property
@@ -83,9 +86,25 @@ class Draft:
     def normal(self, *dims: int, fan: int = 0) -> Array:
         """Random numbers, whose channels have different reach; of a weight by its ``fan`` in."""
         values = self.numbers.normal(size=dims) * (1.0 if not fan else fan**-0.5)
+        if fan and not self.small and self.chance(0.06):  # what training leaves behind: nothing, all alike, tiny, huge
+            values = self._odd(values)
         if self.chance(0.3) and len(dims) > 1:
             values *= self.numbers.uniform(0.2, 2.0, dims[0])[(..., *[None] * (len(dims) - 1))]
         return values.astype(self.dtype)
+
+    def _odd(self, values: Array) -> Array:
+        way = self.random.choice(("zero", "channel", "alike", "small", "one"))
+        if way == "channel" and values.ndim > 1:
+            values[self.random.randrange(values.shape[0])] = 0
+        elif way == "one":
+            values.flat[self.random.randrange(values.size)] *= 30
+        elif way == "small":
+            values = values * (1e-3 if self.dtype == np.float16 else 1e-6)
+        elif way == "zero":
+            values = np.zeros_like(values)
+        elif way == "alike":
+            values = np.full_like(values, 0.25)
+        return values
 
     def node(self, operator: str, inputs: Sequence[str], dims: Dims = (), /, **attributes: Any) -> Value:
         """Add a node with one output."""
@@ -108,17 +127,36 @@ class Draft:
         role = role or self.random.choice(ROLES)
         if role == "initializer":
             return self.stored(array, base)
+        listed = self._listed(array) if role == "Constant" and self.opset >= 12 and self.chance(0.3) else None
+        if listed is not None:
+            return listed
         if role == "Constant":
             tensor = numpy_helper.from_array(np.asarray(array), base)
             return self.node("Constant", [], value=tensor).name
         return self._computed(np.asarray(array), base)
 
+    def _listed(self, array: Array) -> str | None:
+        """Of a Constant node that has numbers in place of a tensor, or of ConstantOfShape."""
+        if array.dtype != np.float32 or not array.size:
+            return None
+        if array.ndim == 0:
+            return self.node("Constant", [], value_float=float(array)).name
+        if array.ndim == 1:
+            return self.node("Constant", [], value_floats=array.tolist()).name
+        if (array == array.flat[0]).all():
+            value = numpy_helper.from_array(array.reshape(-1)[:1], "v")
+            return self.node("ConstantOfShape", [self.integers(*array.shape)], value=value).name
+        return None
+
     def _computed(self, array: Array, base: str) -> str:
         ways: list[Callable[[Array, str], str]] = [self._identity, self._halves]
         if array.ndim > 1:
-            ways += [self._transposed, self._normalized, self._reshaped]
+            ways += [self._transposed, self._normalized, self._reshaped, self._joined, self._ordered, self._unsqueezed]
+            ways += [self._sliced] * (self.opset >= 10) + [self._expanded] * (self.opset >= 8)
         if array.dtype == np.float32 and self.opset >= 9:
             ways.append(self._widened)
+        if not np.abs(array).max(initial=0) < 1e3:  # a mask, of which a half is another or a double none
+            ways = [self._identity]
         return self.random.choice(ways)(array, base)
 
     def _identity(self, array: Array, base: str) -> str:
@@ -143,6 +181,32 @@ class Draft:
         direction = self.stored(array * array.dtype.type(3), base)
         length = self.reduce("ReduceL2", direction, tuple(range(1, array.ndim)), keep=True)
         return self.node("Mul", [self.node("Div", [direction, length]).name, self.stored(norm, "g")]).name
+
+    def _joined(self, array: Array, base: str) -> str:
+        axis = self.random.randrange(array.ndim)
+        cut = self.random.randint(1, array.shape[axis])
+        parts = [part for part in np.split(array, [cut], axis) if part.size]
+        return self.node("Concat", [self.stored(part, base) for part in parts], axis=axis).name
+
+    def _ordered(self, array: Array, base: str) -> str:
+        axis = self.random.randrange(array.ndim)
+        order = list(range(array.shape[axis]))
+        self.random.shuffle(order)
+        kept = np.take(array, np.argsort(order), axis)
+        return self.node("Gather", [self.stored(kept, base), self.integers(*order)], axis=axis).name
+
+    def _unsqueezed(self, array: Array, base: str) -> str:
+        axes = [self.integers(0)] if self.opset >= 13 else []
+        attributes: dict[str, Any] = {} if axes else {"axes": [0]}
+        stored = self.node("Unsqueeze", [self.stored(array, base), *axes], **attributes).name
+        return self.node("Squeeze", [stored, *axes], **attributes).name
+
+    def _sliced(self, array: Array, base: str) -> str:
+        wide = self.stored(np.concatenate([array, array * 2]), base)
+        return self.node("Slice", [wide, *(self.integers(each) for each in (0, array.shape[0], 0))]).name
+
+    def _expanded(self, array: Array, base: str) -> str:
+        return self.node("Expand", [self.stored(array, base), self.integers(*[1] * array.ndim)]).name
 
     def _widened(self, array: Array, base: str) -> str:
         return self.node("Cast", [self.stored(array.astype(np.float16), base)], to=TensorProto.FLOAT).name

@@ -8,6 +8,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 COMPUTING = ("Conv", "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", "Einsum", "LSTM", "GRU", "RNN")
+ONE_SIDED = ("Conv", "ConvTranspose")  # what they read first is data, also where it is constant
 FLOW = ("If", "Loop", "Scan")
 
 
@@ -21,9 +22,18 @@ def recounted(model: ModelProto, values: dict[str, Any]) -> tuple[int, int] | No
             return None
         if node.op_type in COMPUTING:
             macs += _macs(node, known)
-            for name in filter(None, node.input[:2] if node.op_type == "MatMulInteger" else node.input):
+            for name in filter(None, _operands(node)):
                 counted |= _leaves(name, stored, made, known) or {}
     return sum(counted.values()), macs
+
+
+def _operands(node: NodeProto) -> list[str]:
+    """What may be weights or biases."""
+    if node.op_type in ("LSTM", "GRU", "RNN"):  # then come lengths and first states, and an LSTM's peepholes
+        return [*node.input[1:4], *node.input[7:8]]
+    if node.op_type == "MatMulInteger":
+        return list(node.input[:2])
+    return list(node.input[1:] if node.op_type in ONE_SIDED else node.input)
 
 
 def _leaves(
@@ -55,8 +65,25 @@ def _macs(node: NodeProto, known: dict[str, Any]) -> int:
         return out * prod(second[1:])
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.op_type == "Einsum":
-        terms = attributes["equation"].decode().split("->")[0].split(",")
-        pairs = zip(terms, (first, second), strict=True)
-        return prod({c: n for term, dims in pairs for c, n in zip(term, dims, strict=True)}.values())
+        return _contracted(attributes["equation"].decode(), [known[name].shape for name in node.input])
     inner = first[0] if attributes.get("transA") else first[-1]
     return int(out * inner)
+
+
+def _contracted(equation: str, shapes: list[tuple[int, ...]]) -> int:
+    """Two operands at a time, from the left: all labels of both, where one of them is summed."""
+    terms, _, result = equation.replace(" ", "").partition("->")
+    labels = [list(term.replace("...", "")) for term in terms.split(",")]
+    for i, (own, term) in enumerate(zip(labels, terms.split(","), strict=True)):
+        if "..." in term:  # only ever at the front
+            labels[i] = [str(n) for n in range(len(shapes[i]) - len(own))] + own
+    lengths = {c: n for own, dims in zip(labels, shapes, strict=True) for c, n in zip(own, dims, strict=True)}
+    every = [c for own in labels for c in own]
+    kept = {c for c in lengths if (c in result if result else every.count(c) == 1) or c.isdigit()}
+    total, joined = 0, set(labels[0])
+    for i, own in enumerate(labels[1:], 1):
+        joined |= set(own)
+        left = joined & kept.union(*labels[i + 1 :])
+        total += prod(lengths[c] for c in joined) if left < joined else 0
+        joined = left
+    return total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,33 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 Array = Any
 FEED = dict[str, Array]
+
+
+class Separate(dict[str, Array]):
+    """Samples of a graph whose runs do not take any number: an index of the first axis each, or so many ``rows``."""
+
+    def __init__(self, rows: int = 0) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def each(self) -> list[FEED]:
+        """The runs."""
+        places: Iterable[int | slice] = range(len(next(iter(self.values()))))
+        if self.rows:
+            places = [slice(place, place + self.rows) for place in list(places)[:: self.rows]]
+        return [{name: array[place] for name, array in self.items()} for place in places]
+
+
+def runs(feed: FEED) -> list[FEED]:
+    """What a graph takes, a run each."""
+    return feed.each() if isinstance(feed, Separate) else [feed]
+
+
+def stacked(feed: FEED, made: list[list[Array]]) -> list[Array]:
+    """What runs gave as one."""
+    if not isinstance(feed, Separate):
+        return made[0]
+    return [np.stack(every) for every in zip(*made, strict=True)]
 
 
 def outputs_of(model: ModelProto, feed: FEED, *, rewritten: bool = True) -> dict[str, Any]:
@@ -25,7 +52,8 @@ def outputs_of(model: ModelProto, feed: FEED, *, rewritten: bool = True) -> dict
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     read = {value.name for value in session.get_inputs()}
-    return dict(zip(names, session.run(names, {k: v for k, v in feed.items() if k in read}), strict=True))
+    made = [session.run(names, {k: v for k, v in each.items() if k in read}) for each in runs(feed)]
+    return dict(zip(names, stacked(feed, made), strict=True))
 
 
 def referred(model: ModelProto, feed: FEED) -> dict[str, Any] | None:
@@ -35,7 +63,9 @@ def referred(model: ModelProto, feed: FEED) -> dict[str, Any] | None:
     try:
         names = [output.name for output in model.graph.output]
         with np.errstate(all="ignore"):
-            return dict(zip(names, ReferenceEvaluator(model, new_ops=_pairs()).run(names, feed), strict=True))
+            evaluator = ReferenceEvaluator(model, new_ops=_pairs())
+            made = [evaluator.run(names, each) for each in runs(feed)]
+            return dict(zip(names, stacked(feed, made), strict=True))
     except Exception:  # of its own, with no common base
         return None
 

@@ -9,7 +9,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
-from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
+from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.dataset import Dataset
@@ -25,6 +25,7 @@ from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
 from pocketzoo.zoo.tasks.agreement import Comparison
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
+from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 
@@ -92,7 +93,8 @@ def evaluate(
     samples = 0
     artifact, whole = artifact_of(bundle, target), artifact_of(bundle)
     # A packed bundle has no graph but the one of its target.
-    nearness = None if artifact == whole or not whole.graphs else Comparison(None, batches.axes)
+    alone = artifact == whole or not whole.graphs
+    nearness = None if alone else Comparison(None, batches.axes, forms_of_files(main_files(whole)))
     with ExitStack() as stack:
         runner = stack.enter_context(open_artifact(artifact, OnnxRunner))
         reference = None if nearness is None else stack.enter_context(open_artifact(whole, OnnxRunner))

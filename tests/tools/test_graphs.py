@@ -17,16 +17,15 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "benchmarks")]
 import graph_campaign  # noqa: E402
 import graph_checks  # noqa: E402
 import page_graphs  # noqa: E402
-from graph_generator import generate  # noqa: E402
-from graph_layers import LAYERS  # noqa: E402
+from graph_generator import EVERY_LAYER, generate  # noqa: E402
+from graph_idioms import IDIOMS  # noqa: E402
 
 from pocketzoo.compress.quantization import int8  # noqa: E402
 from pocketzoo.compress.quantization.qdq import Int8Writer  # noqa: E402
 
-# Of graphs that a shard found: Q/DQ nodes that onnxruntime moves into branches (it aborts), and before what others read
-# as well; and limits of a Clip that the converter writes in float32 for float16.
-# And graphs of which little noise makes much: two values that are normed, one that is added to what it was made of.
-FOUND = (201000607, 201000357, 204000663, 204000768, 204001943, 203001645, 203001098, 203001509, 202000024)
+# Of graphs that a shard found: parts without values, Upsample and Pad of an older opset, the places of maxima, a tensor
+# that is always zero, rows that are one sample together, a batch that its file fixes inside.
+FOUND = (901000001, 901000323, 901000211, 902000726, 902000941, 903000355, 901000023)
 
 
 @pytest.fixture
@@ -46,8 +45,8 @@ def test_a_seed_is_a_graph_and_all_are_valid():
 
 
 def test_they_have_every_layer_in_many_opsets_and_roles():
-    made = [generate(seed) for seed in range(400)]
-    assert {block for graph in made for block in graph.blocks} >= {*LAYERS, "Gather"}
+    made = [generate(seed) for seed in range(1200)]
+    assert {block for graph in made for block in graph.blocks} >= {*EVERY_LAYER, *IDIOMS, "Gather"}
     assert {graph.model.opset_import[0].version for graph in made} == set(range(7, 26))
     assert min(graph.model.ir_version for graph in made) == 3
     assert {len(graph.model.graph.input) > 1 for graph in made} == {True, False}
@@ -101,7 +100,7 @@ def test_a_traceback_is_a_finding(checker, monkeypatch):
 def test_a_graph_that_ends_the_process_is_a_finding_and_the_shard_goes_on(tmp_path, monkeypatch):
     (tmp_path / "graph_checks.py").write_text(
         "import contextlib, os, types\n"
-        "quiet = contextlib.nullcontext\n"
+        "quiet, FEW = contextlib.nullcontext, 4\n"
         "class Checker:\n"
         "    def __init__(self, folder): pass\n"
         "    def check(self, graph):\n"

@@ -142,7 +142,8 @@ def below_floor(source: Score, before: Score, after: Score, *, budget: bool = Fa
     if name in after.differing:
         most = 10 ** (-floor / 10)
         return f"{after.differing[name]:.1%} of the values of output {name!r} differ{many}, more than {most:.0%}"
-    return f"the SQNR of output {name!r} is {low[name]:.1f} dB{many}, below {floor:.0f} dB"
+    where = f" ({after.parts[name]})" if name in after.parts else ""
+    return f"the SQNR of output {name!r}{where} is {low[name]:.1f} dB{many}, below {floor:.0f} dB"
 
 
 def _or(value: float | None, other: float) -> float:

@@ -45,7 +45,7 @@ def beyond_budget(own: Judge, compressor: Compressor, config: Any, graph: Graphs
     budgets, score = budgets_of(compressor, config), own.score(graph)
     sqnr = score.sqnr
     if "min_sqnr" in budgets and sqnr is not None and sqnr < budgets["min_sqnr"]:
-        of = f" of output {score.worst!r}" if len(score.outputs) > 1 else ""
+        of = f" of output {score.worst!r}" if len(score.outputs) > 1 or score.parts else ""
         return f"the SQNR{of} is {sqnr:.1f} dB, at least {budgets['min_sqnr']:.1f} dB are asked for"
     if "max_drop" in budgets and (drop := own.drop(graph)) > budgets["max_drop"]:
         return own.told(drop, budgets["max_drop"], so_far=False)

@@ -77,8 +77,8 @@ def observe(
                     if name in counters:
                         waiting += counters[name].add(value)
                     else:
-                        _check_finite(name, value.min(), value.max())
-                    for im2col in by_tensor.get(name, ()):
+                        _check_finite(name, *_ends(value))
+                    for im2col in by_tensor.get(name, ()) if value.size else ():
                         if im2col in moments and not _wants(moments[im2col], count):
                             continue
                         columns = im2col.columns(value, count)
@@ -111,7 +111,7 @@ class _Counter:
         Raises:
             DataError: a value is not finite.
         """
-        ends = value.min(), value.max()
+        ends = _ends(value)
         _check_finite(self.name, *ends)
         if self._waiting and (value.size, value.dtype) != (self._waiting[0].size, self._waiting[0].dtype):
             self.flush()
@@ -196,7 +196,7 @@ def _values(
         values = dict(zip(names, session.run(names, dict(feed)) if names else (), strict=True))
         values |= {name: feed[name] for name in tensors if name in inputs}
         for name, value in values.items() if finite else ():
-            _check_finite(name, value.min(), value.max())
+            _check_finite(name, *_ends(value))
         yield values
 
 
@@ -241,6 +241,11 @@ def one_by_one(model: onnx.ModelProto, samples: Iterable[Arrays]) -> Iterator[Ar
             continue
         count = arrays[counted].shape[axes[counted] or 0]
         yield from (rows(arrays, slice(row, row + 1), axes) for row in range(count))
+
+
+def _ends(value: Array) -> tuple[np.generic, np.generic]:
+    """The least and the largest; zero of what has no values."""
+    return (value.min(), value.max()) if value.size else (value.dtype.type(0), value.dtype.type(0))
 
 
 def _check_finite(name: str, low: Any, high: Any) -> None:

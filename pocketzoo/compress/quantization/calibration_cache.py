@@ -13,9 +13,9 @@ from pathlib import Path
 from onnx import ModelProto
 
 from pocketzoo.compress.plans import Int8Plan, Range
-from pocketzoo.compress.quantization.elementwise import whole_gates, with_equal_ends
+from pocketzoo.compress.quantization.elementwise import whole_gates, with_equal_ends, without_unlike_joins
 from pocketzoo.compress.quantization.int8 import digest, needed_tensors, prepare
-from pocketzoo.compress.quantization.qdq import ARITHMETIC, PASSING
+from pocketzoo.compress.quantization.qdq import ARITHMETIC, PASSING, moves
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.reading.documents import read_bytes
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
@@ -73,6 +73,6 @@ def plan_by_scales(model: ModelProto, scales: dict[str, float]) -> Int8Plan:
     for name in needed:
         if (scale := scales.get(name)) is not None:
             ranges[name] = Range(low=-MOST * scale, high=MOST * scale, magnitude=MOST * scale)
-    ranges = with_equal_ends(index, ranges)
+    ranges = with_equal_ends(index, without_unlike_joins(index, ranges, moves))
     tensors = prepare(index, found, ranges, {})
     return Int8Plan(ranges=ranges, layers=names, left=left, sha256=digest(tensors), tensors=tensors)

@@ -27,6 +27,7 @@ from pocketzoo.zoo.graphs.operators import operator_of
 Floats = npt.NDArray[np.float64]
 
 STEPS = 255  # of a range
+LIKE = 2.0  # a part with less than half of the range of all loses a bit or more
 KEPT = np.linspace(1.0, 0.05, 39)  # of what lies below zero, that is tried
 GATE = "HardSigmoid"
 BOUNDED = {GATE, "Sigmoid", "Softmax"}  # between 0 and 1, whatever they read
@@ -105,6 +106,38 @@ def with_equal_ends(index: GraphIndex, ranges: Mapping[str, Range]) -> dict[str,
             alone = [name for name in node.input if name in equal and index.has_one_consumer(name)]
             equal |= {name: equal[node.output[0]] for name in alone if not _follows(index, name)}
     return equal
+
+
+def without_unlike_joins(
+    index: GraphIndex, ranges: Mapping[str, Range], passes: Callable[[NodeProto], bool]
+) -> dict[str, Range]:
+    """``ranges`` without those of concatenations that would cost one of their parts ``LIKE`` times its own steps.
+
+    Boxes in pixels beside scores between 0 and 1, at the end of a detector, would leave four levels of the scores.
+    Where a layer with weights reads the whole it has one step anyway. ``passes``: values go through a node unchanged.
+    """
+    wanted = _read_by_layers(index, passes)
+    unlike = set[str]()
+    for node in index.nodes:
+        joins = node.op_type == "Concat" and node.domain in STANDARD
+        if not unlike.isdisjoint(node.input) and (joins or passes(node)):
+            unlike |= {*node.output} - wanted
+        elif joins and node.output[0] in ranges and node.output[0] not in wanted:
+            parts = [ranges[name] for name in node.input if name in ranges]
+            widths = [part.high - part.low for part in parts if part.high > part.low]
+            if widths and max(widths) > LIKE * min(widths):
+                unlike.add(node.output[0])
+    return {name: range_ for name, range_ in ranges.items() if name not in unlike}
+
+
+def _read_by_layers(index: GraphIndex, passes: Callable[[NodeProto], bool]) -> set[str]:
+    """The tensors that layers with weights read, as they are, activated, or through what only passes them on."""
+    found = set[str]()
+    for node in reversed(index.nodes):
+        through = passes(node) or node.op_type in ("Concat", "Relu", "Clip")
+        if operator_of(node) is not None or (through and not found.isdisjoint(node.output)):
+            found.update(node.input)
+    return found
 
 
 def _follows(index: GraphIndex, name: str) -> bool:

@@ -141,7 +141,7 @@ def _moments(index: GraphIndex, layers: list[NodeProto], samples: Iterable[Array
         return {}
     inputs = layer_inputs_of(index, layers)
     seen = observe(index.model, [], samples, set(inputs.values()))
-    return {out: seen.moments[im2col] for out, im2col in inputs.items()}
+    return {out: seen.moments[im2col] for out, im2col in inputs.items() if im2col in seen.moments}
 
 
 class _Fp8Writer(QdqWriter):

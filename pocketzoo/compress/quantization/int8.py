@@ -32,6 +32,7 @@ from pocketzoo.compress.quantization.elementwise import (
     unit_range,
     whole_gates,
     with_equal_ends,
+    without_unlike_joins,
 )
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
@@ -57,6 +58,9 @@ BOTH = Int8Encoding(
     dynamic=True,
     operators=tuple(sorted(ARITHMETIC | PASSING)),
 )
+# Of what is zero in all samples, where any step is right. One of its size would have none: the int32 bias of a layer
+# that reads it would saturate, or the layer's weights, which others may share, become as large as it takes.
+UNSEEN = Range(low=0.0, high=1.0, magnitude=1.0)
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
@@ -110,8 +114,12 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             ranges |= {name: ranges[node.input[0]] for name in node.output if name in ranges}
         elif node.op_type in BOUNDED and node.output[0] in ranges:
             ranges[node.output[0]] = unit_range()
-    ranges = with_equal_ends(index, ranges)
-    count, moments = seen.samples, {out: seen.moments[im2col] for out, im2col in inputs.items()}
+    ranges = with_equal_ends(index, without_unlike_joins(index, ranges, moves))
+    ranges = {name: each if each.magnitude else UNSEEN for name, each in ranges.items()}
+    count, moments = (
+        seen.samples,
+        {out: seen.moments[im2col] for out, im2col in inputs.items() if im2col in seen.moments},
+    )
     tensors = prepare(index, layers, ranges, moments)
     del seen, moments  # the largest of what a plan needs, and the comparison below needs sessions
     tensors |= {f"{name}{DIVISOR}": divisor for name, divisor in scales.items()}
@@ -133,7 +141,11 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
             chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
     if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
         return chosen
-    found = sensitive_layers(trial.costs(layers), lambda floats: trial.noise(exclude(chosen, floats)))
+    found = sensitive_layers(
+        trial.costs(layers),
+        lambda floats: trial.noise(exclude(chosen, floats)),
+        (lambda floats: trial.noise(exclude(chosen, floats), hidden=True)) if trial.hides else None,
+    )
     return _without(model, chosen, found) if found else chosen
 
 
@@ -286,9 +298,9 @@ def prepare(
         im2col = im2col_of(nodes[0], weight)
         matrix = as_matrix(weight, nodes[0], im2col.groups)
         least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
-        known = [moments[node.output[0]] for node in nodes if node.output[0] in moments]
+        known = [(moments[node.output[0]], node) for node in nodes if node.output[0] in moments]
         if known:
-            centered = [m.covariance if _takes_bias(n) else m.second for m, n in zip(known, nodes, strict=True)]
+            centered = [moment.covariance if _takes_bias(node) else moment.second for moment, node in known]
             quantized, scale = round_weight(matrix, np.sum(centered, axis=0), least, grid)
         else:
             scale = np.maximum(grid.scales(matrix), least)
@@ -337,7 +349,7 @@ def needed_tensors(index: GraphIndex, layers: set[str], operators: Collection[st
         operator = operator_of(node)
         for made in filter(None, node.output):
             out = made if moves(node) else index.after_activation(made, ACTIVATIONS)
-            floats = out in index.outputs or integers.recurs(out)
+            floats = out in index.outputs or integers.recurs(out) or not index.is_float(out)  # as indices of MaxPool
             if not floats and (operator is None or operator.quantizes_output):
                 names.setdefault(out)
     return list(names)

@@ -17,7 +17,10 @@ from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import out_axis
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
-TRIALS = 6  # samples that plans are compared on
+FEW, MANY = 6, 16  # samples that plans are compared on at the least, and at most,
+VALUES = 2**21  # while they have no more values than these
+HIDING = {"Softmax", "Sigmoid"}  # what is between 0 and 1 after them says little of errors before
+SHAPING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
 
 
 class Trial:
@@ -27,6 +30,8 @@ class Trial:
         self, model: ModelProto, samples: Iterable[Arrays], encode: Callable[[ModelProto, Int8Plan], ModelProto]
     ) -> None:
         self.model, self._samples, self._encode = model, samples, encode
+        # By a plan's layers in int8, the errors of outputs and those before.
+        self._known: dict[tuple[tuple[str, ...], ...], tuple[dict[str, float], dict[str, float]]] = {}
         constants = {tensor.name for tensor in model.graph.initializer}
         outputs = [o.name for o in model.graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT]
         self.outputs = [name for name in outputs if name not in constants]
@@ -34,21 +39,52 @@ class Trial:
     @cached_property
     def few(self) -> list[Arrays]:
         """The samples, in batches of one."""
-        return list(islice(one_by_one(self.model, self._samples), TRIALS))
+        few: list[Arrays] = []
+        for sample in islice(one_by_one(self.model, self._samples), MANY):
+            few.append(sample)
+            if len(few) >= FEW and len(few) * sum(np.size(value) for value in sample.values()) >= VALUES:
+                break
+        return few
+
+    @cached_property
+    def hidden(self) -> dict[str, str]:
+        """What a softmax or sigmoid reads that makes an output, by that output; the others are themselves."""
+        index = GraphIndex(self.model)
+        found = {}
+        for output in self.outputs:
+            node = index.producers.get(output)
+            while node is not None and node.op_type in SHAPING:
+                node = index.producers.get(node.input[0])
+            hides = node is not None and node.op_type in HIDING and node.input[0] in index.producers
+            found[output] = node.input[0] if hides and node is not None else output
+        return found
+
+    @property
+    def hides(self) -> bool:
+        """Whether some output is made by a softmax or sigmoid."""
+        return any(output != name for output, name in self.hidden.items())
 
     @cached_property
     def _reference(self) -> list[dict[str, np.ndarray]]:
-        return list(activations(self.model, self.outputs, self.few))
+        return list(activations(self.model, list(dict.fromkeys([*self.outputs, *self.hidden.values()])), self.few))
 
-    def noise(self, plan: Int8Plan) -> dict[str, float]:
-        """The error of each output, as a fraction of its power; what is not finite is endless noise."""
+    def noise(self, plan: Int8Plan, *, hidden: bool = False) -> dict[str, float]:
+        """The error of each output, as a fraction of its power; what is not finite is endless noise.
+
+        ``hidden``: before the softmax or sigmoid that makes it.
+        """
         if not self.outputs:
             return {}
-        actual = list(activations(self._encode(self.model, plan), self.outputs, self.few, finite=False))
-        return {
-            name: noise_to_signal([v[name] for v in actual], [v[name] for v in self._reference])
-            for name in self.outputs
-        }
+        key = (plan.layers, plan.dynamic)
+        if key not in self._known:
+            encoded = self._encode(self.model, plan)
+            present = {name for node in encoded.graph.node for name in node.output}
+            before = {output: name if name in present else output for output, name in self.hidden.items()}
+            names = list(dict.fromkeys([*self.outputs, *before.values()]))
+            actual = list(activations(encoded, names, self.few, finite=False))
+            each = {n: noise_to_signal([v[n] for v in actual], [v[n] for v in self._reference]) for n in names}
+            self._known[key] = {o: each[o] for o in self.outputs}, {o: each[n] for o, n in before.items()}
+        return self._known[key][hidden]
 
     def costs(self, layers: Sequence[NodeProto]) -> dict[str, float]:
         """What each layer multiplies for a sample, as far as sizes are known."""

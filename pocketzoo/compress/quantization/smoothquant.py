@@ -165,7 +165,8 @@ class ChannelStatistics:
             raise DataError(
                 f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity"
             )
-        low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
+        seen = rows if len(rows) else np.zeros_like(rows, shape=(1, rows.shape[1]))  # nothing reaches no further than 0
+        low, high = seen.min(0).astype(np.float64), seen.max(0).astype(np.float64)
         self.low[name] = np.minimum(self.low.get(name, low), low)
         self.high[name] = np.maximum(self.high.get(name, high), high)
         self.square[name] = self.square.get(name, np.zeros_like(square)) + square
@@ -174,7 +175,7 @@ class ChannelStatistics:
     def channels(self) -> dict[str, ChannelRanges]:
         """What was seen of each tensor."""
         return {
-            name: ChannelRanges(self.low[name], self.high[name], self.square[name] / self.rows[name])
+            name: ChannelRanges(self.low[name], self.high[name], self.square[name] / max(self.rows[name], 1))
             for name in self.low
         }
 

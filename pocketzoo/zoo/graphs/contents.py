@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from onnx import GraphProto, NodeProto, TensorProto
 
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, read_names
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, read_names
 
 
 def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
@@ -22,6 +22,19 @@ def drop_unread(graph: GraphProto) -> None:
     stored = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(stored)
+
+
+def drop_dead(graph: GraphProto) -> None:
+    """Let go of the nodes whose outputs nobody reads, directly or not, and of their constants."""
+    read, kept = {value.name for value in graph.output}, list[NodeProto]()
+    for node in reversed(graph.node):
+        if not read.isdisjoint(node.output):
+            kept.append(node)
+            read.update((*node.input, *captured(node)))
+        read.discard("")
+    if len(kept) < len(graph.node):
+        replace_nodes(graph, reversed(kept))
+        drop_unread(graph)
 
 
 def held_tensor(node: NodeProto) -> TensorProto | None:

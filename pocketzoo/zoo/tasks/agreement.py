@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from pocketzoo.zoo.catalog.dataset import Targets
 from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
+if TYPE_CHECKING:
+    from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts
+
 Outputs = Arrays  # of one run of a model, by name, in the model's order
 
 NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or another order of sums, make
@@ -25,14 +28,19 @@ NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or 
 class Comparison:
     """How near all outputs of a model are to a reference's, how alike both answer, and how well; batch by batch."""
 
-    def __init__(self, task: ModelTask | None, axes: Axes | None = None) -> None:
-        """``task`` is that of both models; None where nobody said what outputs mean. ``axes``: of their inputs."""
+    def __init__(self, task: ModelTask | None, axes: Axes | None = None, forms: OutputForms | None = None) -> None:
+        """``task`` is that of both models; None where nobody said what outputs mean. ``axes``: of their inputs;
+        ``forms``: of the reference's outputs. Of one that joins unlike things the worst part decides.
+        """
         self.task, self.axes = task, axes
+        self._parts: Mapping[str, OutputParts] = {} if forms is None else forms.parts
+        self._rounded: frozenset[str] = frozenset() if forms is None else forms.rounded
         self.samples = 0
         self.unanswered = ""  # why there are no answers to compare
         self.unscored = ""  # why targets are not held against them
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
+        self._of_parts: dict[str, npt.NDArray[np.float64]] = {}  # (parts, 2): signal and noise of each
         self._spread: dict[str, _Spread] = {}
         self._counted: set[str] = set()  # outputs whose values are the same or not, with no distance between
         self._agreement: GuardedMetric | None = None if task is None else task.agreement()
@@ -42,11 +50,15 @@ class Comparison:
     def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: Targets | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
         self.samples += batch_size(x, self.axes)
-        for name, ours, theirs in _paired(actual, expected):
+        for name, given, wanted in _paired(actual, expected):
+            rounded = name in self._rounded
+            ours, theirs = (array.astype(np.float32) if rounded else array for array in (given, wanted))
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise
             self._spread.setdefault(name, _Spread()).add(theirs)
+            if name in self._parts and self._parts[name].fit(theirs) and ours.shape == theirs.shape:
+                self._add_parts(name, ours, theirs)
             if not _is_float(theirs):
                 self._counted.add(name)
         if self.task is None or self._agreement is None or self.unanswered:
@@ -65,6 +77,11 @@ class Comparison:
             self._targets.append(y)
         except DataError as error:
             self.unscored, self._scores = error.message, None
+
+    def _add_parts(self, name: str, ours: Array, theirs: Array) -> None:
+        pairs = zip(*map(self._parts[name].split, (ours, theirs)), strict=True)
+        sums = np.array([_signal_and_noise(*pair) for pair in pairs])
+        self._of_parts[name] = self._of_parts.get(name, 0.0) + sums
 
     @property
     def agreement(self) -> Estimate | None:
@@ -99,11 +116,24 @@ class Comparison:
 
     @property
     def sqnr(self) -> dict[str, float | None]:
-        """By the reference's name of each output, in dB; None where it differs nowhere."""
+        """By the reference's name of each output, in dB, of its worst part; None where it differs nowhere."""
         return {
-            name: None if self._noise[name] == 0 else decibels(signal, self._noise[name])
+            name: None
+            if self._noise[name] == 0
+            else min((decibels(signal, self._noise[name]), *self._decibels_of_parts(name).values()))
             for name, signal in self._signal.items()
         }
+
+    @property
+    def worst_parts(self) -> dict[str, str]:
+        """Where in an output that joins unlike parts its SQNR is that low, in words: "4 to 21 of axis -2"."""
+        found = {name: self._decibels_of_parts(name) for name in self._of_parts}
+        return {name: self._parts[name].told(min(of, key=of.__getitem__)) for name, of in found.items() if len(of) > 1}
+
+    def _decibels_of_parts(self, name: str) -> dict[int, float]:
+        """Of an output's parts by number; not of those that are all zero in the reference, which measure nothing."""
+        sums = self._of_parts.get(name, ())
+        return {i: decibels(signal, noise) for i, (signal, noise) in enumerate(sums) if signal > 0}
 
     @property
     def differing(self) -> dict[str, float]:

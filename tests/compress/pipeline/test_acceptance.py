@@ -73,6 +73,13 @@ def test_the_worst_output_is_named():
     assert why == "the SQNR of output 'boxes' is -1.3 dB, and 1 more output, below 10 dB"
 
 
+def test_the_worst_part_of_an_output_is_named():
+    unknown = replace(SOURCE, metric=None)
+    joined = replace(after(y=5.0), parts={"y": "4 to 21 of axis -2"})
+    why = below_floor(unknown, unknown, joined)
+    assert why == "the SQNR of output 'y' (4 to 21 of axis -2) is 5.0 dB, below 10 dB"
+
+
 def test_a_model_that_is_no_better_than_chance_is_held_by_decibels():
     weak = replace(SOURCE, metric=accuracy_of(0.4))
     assert below_floor(weak, weak, after(0.4, y=3.0))

@@ -462,6 +462,7 @@ class Measured:
     lost: float = 0.0
     metric: str = "accuracy"
     outputs: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def score(self, graph: Path) -> Measured:
         return self

@@ -12,7 +12,7 @@ from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.gptq import nearest, widest_scale
-from pocketzoo.compress.quantization.plan_trial import TRIALS
+from pocketzoo.compress.quantization.plan_trial import MANY
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.graphs.cost import layer_costs
 from pocketzoo.zoo.graphs.index import GraphIndex
@@ -103,7 +103,7 @@ def test_auto_takes_the_plan_that_errs_less(graphs, batches):
     plan = int8.plan(graphs["tokens"], Int8Config(), samples)
     assert plan.dynamic in ((), ("fc1", "fc2"))
     plans = [int8.plan(graphs["tokens"], Int8Config(activations=how), samples) for how in ("static", "dynamic")]
-    x = np.concatenate([b[i : i + 1] for b in samples for i in range(len(b))][:TRIALS])
+    x = np.concatenate([b[i : i + 1] for b in samples for i in range(len(b))][:MANY])
     wanted = run(graphs["tokens"], x)
     errors = []
     for p in plans:

@@ -205,3 +205,55 @@ def test_what_only_a_concatenation_reads_has_its_steps():
 def test_operators_of_before_are_those_of_a_target_that_says_nothing():
     encoding = Int8Encoding(activations="uint8", symmetric=False, int32_bias=True, fuses_add=False)
     assert encoding.operators == BEFORE
+
+
+def detector(*, layer: bool) -> onnx.ModelProto:
+    """Boxes of up to hundreds of pixels beside scores between 0 and 1, of two levels; ``layer`` reads them last."""
+    generator = np.random.default_rng(11)
+    tensors, nodes = {"shape": np.array([0, 6, -1])}, []
+    for level in "kl":
+        tensors[f"{level}.w"] = generator.normal(0, 1, (8, 3, 3, 3)).astype(np.float32)
+        tensors[f"{level}.box"] = generator.normal(0, 30, (4, 8, 1, 1)).astype(np.float32)
+        tensors[f"{level}.score"] = generator.normal(0, 0.3, (2, 8, 1, 1)).astype(np.float32)
+        nodes += [
+            node("Conv", f"x {level}.w", f"{level}.c"),
+            node("Relu", f"{level}.c", f"{level}.r"),
+            node("Conv", f"{level}.r {level}.box", f"{level}.b"),
+            node("Conv", f"{level}.r {level}.score", f"{level}.s"),
+            node("Sigmoid", f"{level}.s", f"{level}.p"),
+            node("Concat", f"{level}.b {level}.p", f"{level}.j", axis=1),
+            node("Reshape", f"{level}.j shape", f"{level}.f"),
+        ]
+    nodes += [node("Concat", "k.f l.f", "o", axis=2), node("Transpose", "o", "moved" if layer else "y", perm=(0, 2, 1))]
+    if layer:
+        tensors["m"] = generator.normal(0, 1, (6, 5)).astype(np.float32)
+        nodes.append(node("MatMul", "moved m", "y"))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", None, 5 if layer else 6])],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt-rtx"])
+def test_scores_beside_boxes_keep_their_steps(target):
+    model = detector(layer=False)
+    samples = [{"x": x} for x in np.random.default_rng(3).normal(0, 1, (4, 8, 3, 8, 8)).astype(np.float32)]
+    plan = int8.plan(model, Int8Config(), samples[:3])
+    assert not {"k.j", "l.j", "k.f", "l.f", "o"} & set(plan.ranges)
+    quantized = int8.apply(model, plan, TARGETS[target])
+    expected, actual = (
+        onnxruntime.InferenceSession(m.SerializeToString()).run(None, samples[3])[0] for m in (model, quantized)
+    )
+    assert sqnr(actual[..., :4], expected[..., :4]) > 25
+    assert sqnr(actual[..., 4:], expected[..., 4:]) > 25
+    assert len(np.unique(actual[..., 4:])) > 50
+
+
+def test_what_a_layer_reads_joined_is_joined_in_eight_bits():
+    model = detector(layer=True)
+    samples = [{"x": x} for x in np.random.default_rng(3).normal(0, 1, (2, 8, 3, 8, 8)).astype(np.float32)]
+    assert {"k.j", "l.j", "o", "moved"} <= set(int8.plan(model, Int8Config(skip=()), samples).ranges)

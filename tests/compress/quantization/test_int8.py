@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import int8
-from pocketzoo.compress.quantization.plan_trial import TRIALS
+from pocketzoo.compress.quantization.plan_trial import FEW, MANY
 from pocketzoo.compress.quantization.qdq import activation_parameters
 from pocketzoo.core.errors import DataError, ExportError, UnknownNameError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -736,7 +736,7 @@ def test_a_digest_is_of_names_types_shapes_and_numbers_in_any_order():
 
 
 def test_what_the_two_ways_to_quantize_activations_are_compared_in():
-    assert (TRIALS, int8.DIVISOR) == (6, ".divisor")
+    assert (FEW, MANY, int8.DIVISOR) == (6, 16, ".divisor")
     assert (int8.BOTH.activations, int8.BOTH.symmetric) == ("uint8", False)
     assert (int8.BOTH.int32_bias, int8.BOTH.fuses_add, int8.BOTH.dynamic) == (True, False, True)
 

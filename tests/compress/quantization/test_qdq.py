@@ -679,6 +679,84 @@ def _(name):
     )
 
 
+# -- activations without a range, without values, that are no numbers
+
+
+@case("a tensor that is always zero", "MatMul", "Gemm", "Conv", "alone")
+def _(kind):
+    """The int32 bias of the first layer has steps of its input's: a weight that both share must not follow it."""
+    read = "x" if kind != "alone" else "z"
+    if kind == "Conv":
+        nodes = [node("Conv", "z w b", "a"), node("Conv", "x w b", "c")]
+        constants = {"w": weight(6, 6, 3), "b": weight(6)}
+    elif kind == "MatMul":
+        nodes = [node("MatMul", "z w", "p"), node("Add", "p b", "a"), node("MatMul", "x w", "c")]
+        constants = {"w": weight(16, 16), "b": weight(16)}
+    else:
+        nodes = [node("Gemm", "z w b", "a", transB=1), node("Gemm", f"{read} w b", "c", transB=1)]
+        constants = {"w": weight(16, 16), "b": weight(16)}
+    return Case(
+        [node("Sub", "x x", "z"), *nodes, node("Relu", "c", "r"), node("Add", "a r", "y")],
+        constants=constants,
+        size=(6, 12) if kind == "Conv" else (16,),
+    )
+
+
+@case("a part without values", 0, 1)
+def _(place):
+    joined = "r e" if place else "e r"
+    return Case(
+        [
+            node("Conv", "x w", "a"),
+            node("Relu", "a", "r"),
+            node("Slice", "r zero zero one", "e"),
+            node("Concat", joined, "j", axis=1),
+            node("Conv", "j v", "c"),
+            node("Slice", "c zero zero one", "f"),
+            node("Concat", "c f", "y", axis=1),
+        ],
+        constants={
+            "w": weight(8, 6, 3), "v": weight(4, 8, 3),
+            "zero": np.array([0], np.int64), "one": np.array([1], np.int64),
+        },
+        size=(6, 12),
+    )  # fmt: skip
+
+
+@case("a layer that no value reaches")
+def _():
+    return Case(
+        [
+            node("MatMul", "x w", "a"),
+            node("Slice", "a zero zero one", "e"),
+            node("MatMul", "e v", "f"),
+            node("MatMul", "a v", "b"),
+            node("Concat", "b f", "y", axis=1),
+        ],
+        constants={
+            "w": weight(16, 16), "v": weight(16, 8),
+            "zero": np.array([0], np.int64), "one": np.array([1], np.int64),
+        },
+        size=(5, 16),
+    )  # fmt: skip
+
+
+@case("the places of maxima beside them", "read", "unread")
+def _(kind):
+    ends = [node("Cast", "i", "y1", to=TensorProto.FLOAT)] * (kind == "read")
+    return Case(
+        [
+            node("Conv", "x w", "a"),
+            node("MaxPool", "a", "m i", kernel_shape=[2], strides=[2]),
+            node("Conv", "m v", "y"),
+            *ends,
+        ],
+        outputs=("y",),
+        constants={"w": weight(8, 6, 3), "v": weight(4, 8, 3)},
+        size=(6, 12),
+    )
+
+
 # -- the checks
 
 

@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.sensitive_layers import TRIALS, neighbors, power, sensitive_layers
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.tasks.agreement import sqnr
@@ -86,6 +88,54 @@ def test_errors_that_add_up_to_more_than_their_sum_are_measured(wrong):
     found = noise.found()
     assert "bad" in found
     assert noise(found)["y"] <= power(17.0)
+
+
+@pytest.mark.parametrize(("better", "expected"), [(0.6, {"l0", "l1", "l2"}), (0.95, set())])
+def test_where_errors_do_not_add_up_the_best_of_what_is_measured_before_the_end_is_taken(better, expected):
+    """Outputs that are as bad whichever layers are in float, until errors before them are small enough."""
+    layers = [f"l{i}" for i in range(10)]
+
+    def alone(floats) -> float | None:
+        (single,) = set(layers) - set(floats) if len(floats) == len(layers) - 1 else (None,)
+        return None if single is None else 0.2 if single in ("l0", "l1", "l2") else 0.001
+
+    def outputs(floats) -> dict[str, float]:
+        return {"y": alone(floats) or 0.03}
+
+    def before(floats) -> dict[str, float]:
+        return {"y": alone(floats) or 0.02 * better ** len({"l0", "l1", "l2"}.intersection(floats))}
+
+    found = sensitive_layers(dict.fromkeys(layers, 1.0), outputs, before)
+    assert set(found) == expected
+    assert all("of the error of output 'y'" in why for why in found.values())
+
+
+@pytest.mark.parametrize("end", ["Softmax", "Sigmoid", "Tanh"])
+def test_errors_are_seen_before_what_hides_them(end):
+    info, weight = helper.make_tensor_value_info, np.random.default_rng(2).normal(size=(8, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node(end, ["scores"], ["likely"]),
+        helper.make_node("Reshape", ["likely", "shape"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(np.array([-1, 2, 2]), "shape")]
+    outputs = [info("y", TensorProto.FLOAT, ["n", 2, 2])]
+    graph = helper.make_graph(nodes, "g", [info("x", TensorProto.FLOAT, ["n", 8])], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = np.random.default_rng(3).normal(0, 9, (32, 8)).astype(np.float32)
+
+    def doubled(float_model: onnx.ModelProto, plan: Int8Plan) -> onnx.ModelProto:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(float_model)
+        copied.graph.initializer[0].CopyFrom(numpy_helper.from_array(2 * weight, "w"))
+        return copied
+
+    trial = Trial(model, [{"x": x}], doubled)
+    assert trial.hides is (end != "Tanh")
+    assert trial.hidden == {"y": "scores" if trial.hides else "y"}
+    if trial.hides:
+        assert trial.noise(Int8Plan(), hidden=True)["y"] == pytest.approx(1.0)  # all of it
+    assert trial.noise(Int8Plan())["y"] < 0.5
 
 
 def model() -> onnx.ModelProto:

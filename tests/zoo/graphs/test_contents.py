@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.contents import drop_unread, held_tensor, replace_nodes, store_constants
+from pocketzoo.zoo.graphs.contents import drop_dead, drop_unread, held_tensor, replace_nodes, store_constants
 
 ONE = numpy_helper.from_array(np.float32(1), "value")
 
@@ -54,3 +54,24 @@ def test_constants_that_nodes_hold_are_stored_and_outputs_stay_nodes():
     store_constants(g)
     assert [n.output[0] for n in g.node] == ["d", "e", "y"]
     assert {t.name: float(numpy_helper.to_array(t)) for t in g.initializer} == {"c": 1.0}
+
+
+def test_nodes_go_that_nobody_reads_and_stay_that_a_body_reads():
+    branch = helper.make_graph([node("Add", "inside w", "t")], "b", [], [helper.make_tensor_value_info("t", 1, None)])
+    g = graph(
+        node("Relu", "x", "inside"),
+        node("Mul", "x dead_w", "dead"),
+        node("Neg", "dead", "deader"),
+        node("Cast", "x", "c", to=TensorProto.BOOL),
+        node("If", "c", "y", then_branch=branch, else_branch=branch),
+        stored="w dead_w",
+    )
+    drop_dead(g)
+    assert [n.op_type for n in g.node] == ["Relu", "Cast", "If"]
+    assert [tensor.name for tensor in g.initializer] == ["w"]
+
+
+def test_a_node_stays_of_which_one_output_is_read_and_one_left_out():
+    g = graph(helper.make_node("LSTM", ["x", "w", "r"], ["", "y"], hidden_size=1), node("Identity", "x", "z"))
+    drop_dead(g)
+    assert [list(n.output) for n in g.node] == [["", "y"]]

@@ -557,6 +557,24 @@ def test_the_batch_axis_of_each_tensor_is_found_whatever_it_is_called(first, tmp
     assert axes(signature.outputs) == {"y": 0, "z": 1, "total": None}
 
 
+@pytest.mark.parametrize("rows", [2, 3, 4, 5])
+def test_rows_that_are_one_sample_together_are_no_batch(rows, tmp_path):
+    """So many rows are put together inside: a batch is what may have any number of them."""
+    model = linked(
+        {"x": (FLOAT, (rows, 4, 3))},
+        [
+            helper.make_node("Reshape", ["x", "shape"], ["a"]),
+            helper.make_node("MatMul", ["a", "w"], ["y"]),
+        ],
+        {"y": FLOAT},
+        shape=np.array([-1, rows, 4, 3]),
+        w=WEIGHT,
+    )
+    bundle = open_graph(write(tmp_path, model))
+    assert axes(bundle.manifest.signature.inputs) == {"x": None}
+    assert bundle.manifest.one_by_one
+
+
 @pytest.mark.parametrize("shape", [("n", 3), (2, 3), (1, 3), (None, 3)])
 @pytest.mark.parametrize("other", ["m", 2, 1, None])
 def test_an_input_that_all_samples_share_is_told_from_one_of_each(shape, other, tmp_path):

@@ -24,7 +24,9 @@ IMAGE, IMAGE_AXES = 224, 4  # pixels of an axis of free length, of what has so m
 LENGTHS = tuple(8 << i for i in range(13))
 LARGEST = 1 << 22  # numbers in an input that is tried
 COMBINATIONS = 16  # of axes without names that are tried
-FIRST, SECOND = 4, 3  # samples of the two parts: of one or two alone the largest of all is often the own
+# Samples of the two parts: of one or two alone the largest of all is often the own. The second is no multiple of the
+# first, which of a fixed batch is what the file has: of three rows that are one sample, no other number is a batch.
+FIRST, SECOND, OTHER = 4, 3, 2
 # Even, as the two parts of a batch have a number each. Several inputs are tried twice: what holds may be by chance.
 SEEDS = (2, 12)
 RANGES = ((1, 8), (0, 2), (0, 1))  # of whole numbers that are tried: ids must be in a table that nobody told us of
@@ -174,7 +176,7 @@ def _axes_of(
     session: BoundedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
 ) -> dict[str, int | None]:
     first = example(inputs, guess, guess.fixed or FIRST, filling, seed)
-    second = example(inputs, guess, SECOND, filling, seed + 1)
+    second = example(inputs, guess, OTHER if guess.fixed == SECOND else SECOND, filling, seed + 1)
     names = [output.name for output in session.get_outputs()]
     feeds = [first, second, joined(first, second, guess.axes)]
     runs = [dict(zip(names, session.run(names, feed), strict=True)) for feed in feeds]

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
-from pocketzoo.core.errors import BundleError
+from pocketzoo.core.errors import BundleError, UnsupportedModelError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batched_graph, load_foreign
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.constant_folding import folded_constants
-from pocketzoo.zoo.graphs.contents import held_tensor, replace_nodes, store_constants
+from pocketzoo.zoo.graphs.contents import drop_dead, replace_nodes, store_constants
 from pocketzoo.zoo.graphs.float_precision import computing_kinds, float_precision
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
+from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, assigns_once, graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs, opset_of
 from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
@@ -33,14 +34,14 @@ def tidied_graph(
 ) -> BatchedGraph:
     """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
 
-    ``told``: lengths of free axes by their names. A graph that is quantized already is not folded, of one that computes
-    in float16 nothing but constants, and one whose opset cannot be raised keeps it. What onnxruntime has no kernels of
-    the floats for is written in float32, and said.
+    ``told``: lengths of free axes by their names. What nobody reads is left out. A graph that is quantized already is
+    not folded, of one that computes in float16 nothing but constants, and one whose opset cannot be raised keeps it.
+    What onnxruntime has no kernels of the floats for is written in float32, and said.
 
     Raises:
         As ``batched_graph``; and TooLargeError for tensors that no limit allows.
     """
-    from onnx import inliner, version_converter
+    from onnx import inliner
 
     tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
     check_tensor_sizes(GraphIndex(tidy), str(path))
@@ -48,14 +49,27 @@ def tidied_graph(
     as_written = not model.functions and len(inputs) == len(model.graph.input)
     del tidy.graph.input[:]
     tidy.graph.input.extend(inputs)
+    drop_dead(tidy.graph)  # onnxruntime was seen to abort at an integer product whose result nobody reads
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
-    if opset_of(tidy) < OPSET:
-        try:
-            tidy = version_converter.convert_version(tidy, NEWER)
-            _retype_limits(tidy)
-            as_written = False
-        except Exception:  # its C++ side raises RuntimeError and types of its own; what needs a newer one says so
-            pass
+    newer = raised(tidy, NEWER) if opset_of(tidy) < OPSET else None
+    if newer is None:
+        return _batched(model, tidy, path, told, progress, as_written=as_written)
+    try:
+        return _batched(model, newer, path, told, progress, as_written=False)
+    except (BundleError, UnsupportedModelError):  # raised to what computes something else, or does not run
+        return _batched(model, tidy, path, told, progress, as_written=as_written)
+
+
+def _batched(
+    model: ModelProto,
+    tidy: ModelProto,
+    path: Path,
+    told: Mapping[str, int] | None,
+    progress: Progress,
+    *,
+    as_written: bool,
+) -> BatchedGraph:
+    """``tidy`` folded, with a free batch axis. ``as_written``: it is what was written of ``model``, but for names."""
     time_left = TimeLeft(str(path))
     widened = in_float32(tidy, ends=True)
     if widened is not tidy and not _loads(model, path, time_left):
@@ -116,22 +130,6 @@ def _folded(
     folded.opset_import.extend(known)
     _make_constant_outputs(folded)
     return folded, session
-
-
-def _retype_limits(model: ModelProto) -> None:
-    """Give the limits of each Clip the type of what it clips, in place: the converter writes them in float32."""
-    index, fresh = GraphIndex(model), FreshNames.of(model)
-    held = {node.output[0]: tensor for node in index.nodes if (tensor := held_tensor(node)) is not None}
-    limits = held | dict(index.constants)
-    for node in model.graph.node:
-        kind = index.types.get(node.input[0]) if node.op_type == "Clip" and not node.domain else None
-        if kind not in (TensorProto.FLOAT16, TensorProto.DOUBLE):
-            continue
-        for place, name in enumerate(node.input):
-            if place and name in limits and limits[name].data_type == TensorProto.FLOAT:
-                limit = numpy_helper.to_array(limits[name]).astype(helper.tensor_dtype_to_np_dtype(kind))
-                node.input[place] = fresh(name)
-                model.graph.initializer.append(numpy_helper.from_array(limit, node.input[place]))
 
 
 def _make_constant_outputs(model: ModelProto) -> None:
