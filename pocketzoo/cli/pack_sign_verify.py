@@ -85,7 +85,11 @@ def verify(bundle: Path, key: Path | None, signature: Path | None, not_before: d
         said = signed_at(opened)
         signed = f"; it says it was signed on {said}, which --key verifies" if said else ""
     size = sum(entry.size for entry in manifest.files.values())
-    echo(f"{bundle} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")
+    from pocketzoo.core.files import home
+
+    # A file is opened below home(): whoever gave it knows its name.
+    called = manifest.provenance.get("source", bundle) if bundle.is_relative_to(home() / "models") else bundle
+    echo(f"{called} is intact: {len(manifest.files)} files, {size:,} bytes{signed}")
     if key is not None:
         model = f"{manifest.name}, made {manifest.created or 'at an unknown time'} by pocketzoo {manifest.pocketzoo}"
         echo(f"signed: {model}; {', '.join(checked.files)}")

@@ -25,7 +25,7 @@ from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
 from pocketzoo.zoo.tasks.agreement import Comparison
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
-from pocketzoo.zoo.tasks.output_parts import parts_of_files
+from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 
@@ -94,7 +94,7 @@ def evaluate(
     artifact, whole = artifact_of(bundle, target), artifact_of(bundle)
     # A packed bundle has no graph but the one of its target.
     alone = artifact == whole or not whole.graphs
-    nearness = None if alone else Comparison(None, batches.axes, parts_of_files(main_files(whole)))
+    nearness = None if alone else Comparison(None, batches.axes, forms_of_files(main_files(whole)))
     with ExitStack() as stack:
         runner = stack.enter_context(open_artifact(artifact, OnnxRunner))
         reference = None if nearness is None else stack.enter_context(open_artifact(whole, OnnxRunner))

@@ -31,7 +31,7 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
-from pocketzoo.zoo.tasks.output_parts import parts_of_files
+from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 BATCHES = (1, 32)
 LEGACY = "accuracy"  # the metric that rows of before have as a field of its own, which readers of JSON know
@@ -234,8 +234,8 @@ def _scores(
     task: ModelTask | None,
     progress: Progress,
 ) -> list[Comparison]:
-    parts = parts_of_files(rows[0].files)
-    scores = [Comparison(task, data.axes, parts) for _ in rows]
+    forms = forms_of_files(rows[0].files)
+    scores = [Comparison(task, data.axes, forms) for _ in rows]
     for x, y in progress.track(data, "scoring", len(data)):
         reference = runners[0].infer(x)
         for runner, row, score in zip(runners, rows, scores, strict=True):

@@ -82,11 +82,15 @@ def _answering(
         return None
     skipped = Skipped() if skip_bad else None
     registry = resolver.registry
+    said: set[str] = set()  # models of one name are said once
 
     def answers(bundle: Bundle) -> Answers | None:
         manifest = bundle.manifest
         task = open_task(manifest, registry)
         if task is None:
+            if manifest.name in said:
+                return None
+            said.add(manifest.name)
             progress.say(f"{manifest.name} has no task, so that its answers are not shown: nobody said what they mean")
             return None
         reading = {**reading_of(task), "reads": manifest.processor, "fitted": manifest.data_columns}

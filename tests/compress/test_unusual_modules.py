@@ -339,7 +339,7 @@ def packed_and_reshaped(n):
     return Of(run, m=nn.Linear(16, 3 * n), b=nn.Linear(n, n), c=nn.Linear(n, 5))
 
 
-@kind(TEXTS, "0", "2")
+@kind(TEXTS, "2")
 def convolutions_of_sequences(n):
     return nn.Sequential(
         nn.Conv1d(6, n, 3), nn.ReLU(), nn.ConvTranspose1d(n, n, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(),

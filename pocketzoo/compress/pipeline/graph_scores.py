@@ -19,7 +19,7 @@ from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import Comparison, Outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
-from pocketzoo.zoo.tasks.output_parts import parts_of_files
+from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once
@@ -77,7 +77,7 @@ class Judge:
     ) -> None:
         self.reference, self.samples, self.task = reference, samples, task
         self.held, self.label, self.progress = tuple(held), label, progress
-        self._parts = parts_of_files(main_files(reference))
+        self._forms = forms_of_files(main_files(reference))
         self._known: dict[str, Score] = {}  # by digest: what one step made is what the next one starts from
         self._kept: list[Outputs] | None = None  # of the reference, a batch each, where they take little memory
 
@@ -93,7 +93,7 @@ class Judge:
         return self._known[digest]
 
     def _score(self, graph: Graphs) -> Score:
-        comparison = Comparison(self.task, self.samples.axes, self._parts)
+        comparison = Comparison(self.task, self.samples.axes, self._forms)
         with ExitStack() as stack:
             runner = stack.enter_context(open_artifact(graph, OnnxRunner))
             own = graph == self.reference

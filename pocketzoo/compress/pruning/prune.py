@@ -20,6 +20,13 @@ from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group, Ids
 from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
 from pocketzoo.compress.pruning.latency_budget import fitting
+from pocketzoo.compress.pruning.line_convolutions import (
+    inner_names,
+    inner_patterns,
+    outer_names,
+    with_lines,
+    with_planes,
+)
 from pocketzoo.compress.pruning.refit import refit
 from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
 from pocketzoo.compress.pruning.size_check import relied_on
@@ -30,6 +37,7 @@ from pocketzoo.compress.statistics.eligible_layers import (
     Layer,
     copied,
     left_alone,
+    lines,
     shared_parameters,
     weighted_layers,
 )
@@ -63,6 +71,17 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], targe
         x = next((first_batch([batch]) for batch in samples if batch_size(named(batch))), None)
         return sparse.plan(model, config, target, x)
     x = first_batch(samples)
+    widened = lines(model, x)
+    own = replace(
+        config, skip=inner_patterns(config.skip, known, widened), only=inner_patterns(config.only, known, widened)
+    )
+    return outer_names(_plan_channels(with_planes(model, widened), own, samples, target, x), widened)
+
+
+def _plan_channels(
+    model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec, x: Inputs
+) -> PrunePlan:
+    """``plan`` of channels, of a model whose convolutions are Conv2d."""
     channels = find_channels(model, x)
     left = left_alone(model, x)
     groups = _removable(model, channels, config, left)
@@ -93,6 +112,10 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = 
         UnsupportedLayerError: the model's code relies on a size that pruning changed.
     """
     model = copied(model)
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in plan.axes)
+    widened = [name for name in layers if name and isinstance(model.get_submodule(name), nn.Conv1d)]
+    plan = inner_names(plan, widened)
+    model = with_planes(model, widened)
     pruned = copied(model)
     for name, axes in plan.axes.items():
         _cut(pruned, name, axes)
@@ -114,7 +137,7 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = 
             _refit(model, pruned, plan, samples)
     if plan.thresholds or plan.patterns:
         sparse.apply(model, pruned, plan, samples)
-    return pruned
+    return with_lines(pruned) if widened else pruned
 
 
 # -- planning

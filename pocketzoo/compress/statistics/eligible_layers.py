@@ -56,6 +56,21 @@ def left_alone(model: nn.Module, x: Inputs | None, *, replaced: bool = False) ->
     return dict(sorted(left.items(), key=lambda item: order.index(item[0])))
 
 
+def lines(model: nn.Module, x: Inputs) -> list[str]:
+    """The Conv1d that may become modules of another class: plain, padded with zeros, and asked by nobody for more."""
+    owners, aliases = _owners(model), _aliases(model)
+    names = [
+        name
+        for name, m in model.named_modules()
+        if type(m) is nn.Conv1d and name not in ("", *aliases) and "forward" not in vars(m) and not _changed(m)
+        if m.padding_mode == "zeros" and all(len(owners[id(p)]) == 1 for p in m.parameters())
+    ]
+    if not names:
+        return names
+    taken = {*_used_around(model, x, names), *_asked_around(model, x, names)}
+    return [name for name in names if name not in taken]
+
+
 def shared_parameters(model: nn.Module) -> set[str]:
     """All names of parameters that more than one module has."""
     return {name for names in _owners(model).values() if len(names) > 1 for name in names}
@@ -111,17 +126,22 @@ def _owners(model: nn.Module) -> dict[int, list[str]]:
 
 def _not_plain(layer: Layer) -> str:
     """Why a layer does not give what its class gives for the weight it has; "" where it does."""
-    weight: Tensor | None = layer._parameters.get("weight")
-    if weight is None or getattr(layer, "weight", None) is not weight or is_parametrized(layer):
-        return "its weight is computed"
-    if layer._forward_pre_hooks or layer._forward_hooks:
-        return "a hook changes its inputs or outputs"
+    if reason := _changed(layer):
+        return reason
     base = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
     own = [getattr(type(layer), name) for name in ("forward", "__call__", "_conv_forward") if hasattr(base, name)]
     plain = [getattr(base, name) for name in ("forward", "__call__", "_conv_forward") if hasattr(base, name)]
     if (own != plain or "forward" in vars(layer)) and not _multiplies(layer):
         return "its class overrides how the weight is used"
     return ""
+
+
+def _changed(layer: nn.Module) -> str:
+    """What a layer has, besides its class, that makes its outputs others than of the weight it has."""
+    weight: Tensor | None = layer._parameters.get("weight")
+    if weight is None or getattr(layer, "weight", None) is not weight or is_parametrized(layer):
+        return "its weight is computed"
+    return "a hook changes its inputs or outputs" if layer._forward_pre_hooks or layer._forward_hooks else ""
 
 
 def _multiplies(layer: Layer) -> bool:

@@ -177,7 +177,7 @@ def _read(path: Path) -> Bundle:
         if entry.of and entry.of not in manifest.files:
             raise BundleError(f"{path} has {name}, and not {entry.of}, which it is part of", "export the model again")
         if name.endswith(".onnx"):
-            check_graph(file, files=manifest.files)
+            check_graph(file, files=manifest.files, digest=entry.sha256)
     return Bundle(path, manifest)
 
 

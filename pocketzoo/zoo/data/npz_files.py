@@ -52,7 +52,7 @@ def read_npz(
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
     samples, arrays = npz_samples(path, names, may_lack or skipped is not None, inputs)
-    y, bad = (None, dict[int, str]()) if "y" not in arrays else _read_y(path, arrays["y"], targets)
+    y, bad = _read_y(path, arrays["y"], targets) if _has_targets(arrays, inputs) else (None, dict[int, str]())
     places = () if isinstance(samples, np.ndarray) else [f"row {i + 1} of {path}" for i in range(len(samples))]
     if bad and skipped is None:
         row, what = min(bad.items())
@@ -85,11 +85,17 @@ def npz_samples(
     together = [sample for samples, _ in parts for sample in samples]
     first = parts[0][1]
     further = {"labels": first["labels"]} if "labels" in first else {}
-    if with_y := [arrays["y"] for _, arrays in parts if "y" in arrays]:
+    if with_y := [arrays["y"] for _, arrays in parts if _has_targets(arrays, inputs)]:
         if len(with_y) < len(parts):
             raise DataError(f"some files of {path} have an array 'y', some have none", "give it in each, or in none")
         further["y"] = np.concatenate(with_y)
     return together, further
+
+
+def _has_targets(arrays: Arrays, inputs: Sequence[TensorSpec]) -> bool:
+    """Whether ``y`` is of targets: not where the model reads what is called so, unless all it reads is ``x`` here."""
+    own = {tensor.name for tensor in inputs}
+    return "y" in arrays and ("y" not in own or (len(own) == 1 and "x" in arrays))
 
 
 def array_files(folder: Path) -> list[Path]:

@@ -76,17 +76,26 @@ class References:
     values: int = 0  # of the largest tensor that is declared, and neither stored nor in another file
 
 
+KNOWN = 64  # graphs of which it is kept what they refer to
+_known: dict[str, References] = {}  # by the sha256 of the file
+
+
 class _NotOnnxError(ValueError):
     pass
 
 
-def references(path: Path) -> References:
+def references(path: Path, digest: str = "") -> References:
     """Read what a graph refers to.
+
+    ``digest``: the sha256 of the file, where the caller just made sure of it: what was read of such bytes is not read
+    again.
 
     Raises:
         UnsafeFileError: it is not an ONNX file: what cannot be read here may be read otherwise by others.
         TooLargeError: graphs in nodes of graphs ... are nested too deep to be read.
     """
+    if digest in _known:
+        return _known[digest]
     reader = _Reader(str(path))
     try:
         with path.open("rb") as file:
@@ -99,23 +108,32 @@ def references(path: Path) -> References:
         raise NESTING.refusal(f"{path} has graphs in nodes of graphs, nested too deep") from error
     # A function that is called like one of onnxruntime's own does not make that name harmless.
     own = {(domain, name) for domain, name, _ in reader.functions if domain not in KNOWN_DOMAINS}
-    return References(
+    found = References(
         operators=frozenset(reader.operators - own),
         files=frozenset(reader.files),
         nodes=nodes,
         nesting=max(reader.nesting, calls_deep),
         values=reader.values,
     )
+    if digest:
+        if len(_known) >= KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[digest] = found
+    return found
 
 
-def check_graph(path: Path, *, files: Collection[str] = (), domains: Collection[str] = KNOWN_DOMAINS) -> None:
+def check_graph(
+    path: Path, *, files: Collection[str] = (), domains: Collection[str] = KNOWN_DOMAINS, digest: str = ""
+) -> None:
     """Refuse a graph that needs anything but itself, ``files`` that were checked, and operators of known ``domains``.
+
+    ``digest`` as in ``references``.
 
     Raises:
         UnsafeFileError: it names another file, or an operator that needs foreign code; or is not a graph.
         TooLargeError: it has more nodes than the limit, is nested deeper, or declares a larger tensor.
     """
-    contents = references(path)
+    contents = references(path, digest)
     if outside := sorted(contents.files - set(files)):
         what = leads_away(outside[0]) or "another file"
         raise UnsafeFileError(f"{path} keeps weights in {outside[0]!r}, {what}", ONE_FILE)

@@ -19,6 +19,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import IMAGE_AXES, LENGTHS
+from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph
 from pocketzoo.zoo.backends.onnxruntime.tidied_graph import tidied_graph
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, source_file_name, writing
 from pocketzoo.zoo.bundles.manifest import GRAPH_ONLY, SINGLE, STATEFUL, Manifest, ModelRef
@@ -44,6 +45,7 @@ from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, shown_
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 from pocketzoo.zoo.graphs.foreign.one_sample import over_samples
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
+from pocketzoo.zoo.graphs.foreign.standard_form import not_numbers, put_in_standard_form, random_nodes
 from pocketzoo.zoo.graphs.index import graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.graphs.signature import signature_of
@@ -93,11 +95,12 @@ def open_graph(
         return bundle
     progress.say(f"reading {path.name} (once)")
     load_external(model, files, path)
+    put_in_standard_form(model, str(path))
     clear_names(model)
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
     told = told_lengths(signature_of(model), metadata)
-    batched = tidied_graph(model, path, told, progress)
+    batched = _tidied(model, path, told, progress)
     if batched.alone:
         progress.say(f"{path.name} has no axis for samples, each is a run of its own: {batched.alone}")
     signature = with_states(batched.signature, metadata.states, progress)
@@ -224,6 +227,22 @@ def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> 
         raise UnsupportedModelError(
             f"{path} has {dims[1].dim_value} outputs, but there are {len(labels)} labels", "give one label per output"
         )
+
+
+def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Progress) -> BatchedGraph:
+    """``tidied_graph``, or what keeps it from being held against itself; weights that cannot be are said."""
+    if broken := not_numbers(model):
+        progress.say(f"{path.name} has values in {broken!r} that are no numbers (NaN)")
+    try:
+        return tidied_graph(model, path, told, progress)
+    except UnsupportedModelError as error:
+        if not (found := random_nodes(model)):
+            raise
+        node = f"{found[0].op_type} {found[0].name or found[0].output[0]!r}"
+        raise UnsupportedModelError(
+            f"{path} gives another answer each time: {node} makes random numbers",
+            "export it for inference, or with the random numbers as an input",
+        ) from error
 
 
 def _refuse(model: ModelProto, path: Path, files: Collection[str]) -> None:

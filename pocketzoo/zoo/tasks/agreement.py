@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.tasks.output_parts import OutputParts
+    from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order
 
@@ -29,13 +28,13 @@ NEGLIGIBLE = 80.0  # dB: an error of a ten-thousandth is what other kernels, or 
 class Comparison:
     """How near all outputs of a model are to a reference's, how alike both answer, and how well; batch by batch."""
 
-    def __init__(
-        self, task: ModelTask | None, axes: Axes | None = None, parts: Mapping[str, OutputParts] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, task: ModelTask | None, axes: Axes | None = None, forms: OutputForms | None = None) -> None:
         """``task`` is that of both models; None where nobody said what outputs mean. ``axes``: of their inputs;
-        ``parts``: of the reference's outputs, where they join unlike things: the worst one decides.
+        ``forms``: of the reference's outputs. Of one that joins unlike things the worst part decides.
         """
-        self.task, self.axes, self._parts = task, axes, parts
+        self.task, self.axes = task, axes
+        self._parts: Mapping[str, OutputParts] = {} if forms is None else forms.parts
+        self._rounded: frozenset[str] = frozenset() if forms is None else forms.rounded
         self.samples = 0
         self.unanswered = ""  # why there are no answers to compare
         self.unscored = ""  # why targets are not held against them
@@ -51,7 +50,9 @@ class Comparison:
     def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: Targets | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
         self.samples += batch_size(x, self.axes)
-        for name, ours, theirs in _paired(actual, expected):
+        for name, given, wanted in _paired(actual, expected):
+            rounded = name in self._rounded
+            ours, theirs = (array.astype(np.float32) if rounded else array for array in (given, wanted))
             signal, noise = _signal_and_noise(ours, theirs)
             self._signal[name] = self._signal.get(name, 0.0) + signal
             self._noise[name] = self._noise.get(name, 0.0) + noise

@@ -7,14 +7,14 @@ itself. Parts are told apart by what makes them: the levels of a pyramid, made i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto, TensorProto
 
 from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.graphs.fresh_names import STANDARD
@@ -24,6 +24,7 @@ from pocketzoo.zoo.graphs.node import attribute
 KEEPS = ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear")  # every value where it is
 SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")  # the order of values
 PICKS = ("Slice", "Split")  # some of the values
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 DEPTH = 8  # of concatenations in one another
 
 
@@ -57,9 +58,33 @@ class _Made:
     pieces: tuple[tuple[int, str], ...] = ()  # lengths, and what each is made by
 
 
-def output_parts(model: ModelProto) -> dict[str, OutputParts]:
+@dataclass(frozen=True, slots=True)
+class OutputForms:
+    """How outputs are held against others: part by part, and whole numbers as numbers, by the outputs' names."""
+
+    parts: Mapping[str, OutputParts] = field(default_factory=dict)
+    rounded: frozenset[str] = frozenset()  # whole numbers that floats are rounded to, such as pixels; others are labels
+
+
+def forms_of_files(paths: Iterable[Path]) -> OutputForms:
+    """Of the outputs of graphs; what a back end built of one, which is no ONNX file, has none."""
+    graphs = [GraphIndex(onnx.load(path, load_external_data=False)) for path in paths if path.suffix == ".onnx"]
+    parts = {name: of for index in graphs for name, of in output_parts(index).items()}
+    return OutputForms(parts, frozenset(name for index in graphs for name in index.outputs if _is_rounded(index, name)))
+
+
+def _is_rounded(index: GraphIndex, name: str) -> bool:
+    while (node := index.producers.get(name)) is not None and node.domain in STANDARD:
+        if node.op_type == "QuantizeLinear" or (node.op_type == "Cast" and index.types.get(node.input[0]) in FLOATS):
+            return index.types.get(name) not in (*FLOATS, TensorProto.BOOL)
+        if node.op_type not in (*KEEPS, *SHAPES, *PICKS, "Clip", "Transpose"):
+            return False
+        name = node.input[0]
+    return False
+
+
+def output_parts(index: GraphIndex) -> dict[str, OutputParts]:
     """The parts of each output that joins unlike ones, where their lengths are known; others are left out."""
-    index = GraphIndex(model)
     if not any(node.op_type == "Concat" for node in index.nodes):
         return {}
     found = {}
@@ -69,12 +94,6 @@ def output_parts(model: ModelProto) -> dict[str, OutputParts]:
             lengths = [length for length, _ in made.pieces]
             found[name] = OutputParts(made.axis - len(index.shapes[name]), tuple(accumulate(lengths)))
     return found
-
-
-def parts_of_files(paths: Iterable[Path]) -> dict[str, OutputParts]:
-    """``output_parts`` of each graph; what a back end built of one, which is no ONNX file, has none."""
-    graphs = (onnx.load(path, load_external_data=False) for path in paths if path.suffix == ".onnx")
-    return {name: parts for graph in graphs for name, parts in output_parts(graph).items()}
 
 
 def _made(index: GraphIndex, name: str, depth: int) -> _Made:

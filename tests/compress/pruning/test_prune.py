@@ -930,17 +930,17 @@ def test_why_a_layer_is_left_names_the_one_it_shares_channels_with(batches, free
     class Sum(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.Conv1d(24, 8, 1)
+            self.a, self.b, self.c = nn.Linear(12, 24), nn.Linear(24, 24), nn.Conv3d(24, 8, 1)
             self.d, self.e, self.f = nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3)
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.a(x)
-            z = self.c((y + self.b(y.relu()))[:, :, None])[:, :, 0]
+            z = self.c((y + self.b(y.relu()))[:, :, None, None, None])[:, :, 0, 0, 0]
             return self.f(self.e(self.d(z).relu()).relu())
 
     plan = prune.plan(Sum().eval(), PruneConfig(ratio=0.5, multiple=1), batches((12,), 16), free)
     assert plan.left == {
-        "c": "a Conv1d: only Conv2d and Linear are supported",
+        "c": "a Conv3d: only Conv2d and Linear are supported",
         "a": "it shares channels with c",
         "b": "it shares channels with c",
     }

@@ -258,3 +258,24 @@ def test_a_folder_of_arrays_is_its_files_one_after_the_other(tmp_path):
     assert [sample["a"].tolist() for sample in samples] == [[7] * 4] * 2
     (tmp_path / "cat.png").write_bytes(b"")
     assert array_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "inputs", "targets"),
+    [
+        ("x y", "x", True), ("x y", "x y", False), ("y", "y", False), ("x y", "y", True), ("a y", "a y", False),
+        ("a y", "a", True), ("x", "x", False),
+    ],
+)  # fmt: skip
+def test_what_the_model_reads_by_the_name_of_targets_is_its_input(arrays, inputs, targets, tmp_path):
+    given = {name: np.arange(20.0, dtype=np.float32).reshape(10, 2) + i for i, name in enumerate(arrays.split())}
+    if targets:
+        given["y"] = np.arange(10) % 2
+    np.savez(tmp_path / "d.npz", **given)
+    names = tuple(inputs.split())
+    data = read_npz(tmp_path / "d.npz", 0, names=[names], inputs=tuple(tensor(name, "n", 2) for name in names))
+    splits = [data.split(name) for name in SPLITS]
+    assert all((split.targets is not None) == targets for split in splits)
+    assert sum(len(split) for split in splits) == 10
+    sample = splits[0].samples[0]
+    assert set(sample if isinstance(sample, dict) else names[:1]) == set(names)

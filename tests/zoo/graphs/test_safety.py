@@ -268,3 +268,20 @@ def test_of_onnxruntimes_own_operators_those_that_are_arithmetic_are_known(name,
     for opened in (check_graph, open_graph, load_graph):
         with refused(UnsafeFileError, f"needs the operator com.microsoft.{name}", "known to run no foreign code"):
             opened(tmp_path / "m.onnx")
+
+
+def test_bytes_that_were_read_are_not_read_again(tmp_path):
+    node = helper.make_node("Relu", ["x"], ["y"])
+    ends = [[helper.make_tensor_value_info(name, 1, ["n", 4])] for name in "xy"]
+    path = tmp_path / "a.onnx"
+    onnx.save(helper.make_model(helper.make_graph([node], "g", *ends)), path)
+    first = references(path, "of these bytes")
+    assert first.operators == {("", "Relu")}
+    (tmp_path / "b.onnx").write_bytes(b"no graph")
+    assert references(tmp_path / "b.onnx", "of these bytes") is first
+    with pytest.raises(UnsafeFileError):
+        references(tmp_path / "b.onnx")
+    with pytest.raises(UnsafeFileError):  # what is refused is read each time
+        references(tmp_path / "b.onnx", "of others")
+    with pytest.raises(UnsafeFileError):
+        references(tmp_path / "b.onnx", "of others")

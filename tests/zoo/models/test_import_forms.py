@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from told import Told
 
+from pocketzoo.core.errors import UnsupportedModelError
 from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
@@ -40,9 +42,13 @@ def model(nodes: list[Any], inputs: list[Any], outputs: list[Any], opset: int, i
     return made
 
 
-def imported(made: Any, folder: Any) -> Any:
+def open_graph_of(made: Any, folder: Any) -> Any:
     onnx.save(made, folder / "m.onnx")
-    tidy = onnx.load(open_graph(folder / "m.onnx").graph(""))
+    return open_graph(folder / "m.onnx")
+
+
+def imported(made: Any, folder: Any) -> Any:
+    tidy = onnx.load(open_graph_of(made, folder).graph(""))
     onnx.checker.check_model(tidy, full_check=True)
     return tidy
 
@@ -174,11 +180,12 @@ def test_outputs_are_compared_by_what_their_type_holds(dtype, difference, same):
     assert close((reference + difference).astype(dtype), reference) == same
 
 
+@pytest.mark.parametrize("more", [b"", b"others"], ids=["alone", "before others"])
 @pytest.mark.parametrize("location", ["w.bin", "sub/w.bin", "./w.bin", "sub/./w.bin"])
-def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location, tmp_path):
+def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location, more, tmp_path):
     weight = np.arange(12, dtype=np.float32).reshape(4, 3)
     (tmp_path / location).parent.mkdir(exist_ok=True)
-    (tmp_path / location).write_bytes(weight.tobytes())
+    (tmp_path / location).write_bytes(weight.tobytes() + more)
     stored = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 3], data_location=TensorProto.EXTERNAL)
     stored.external_data.add(key="location", value=location)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 4), ("y", 3)))
@@ -215,3 +222,38 @@ def test_a_batch_that_is_mixed_and_a_state_with_its_samples_second(tmp_path):
     assert bundle.manifest.one_by_one
     shapes = {tensor.name: tensor.shape for tensor in bundle.manifest.signature.inputs}
     assert shapes == {"x": ("batch", "time", 4), "h": (2, 1, 4)}
+
+
+def test_what_the_standard_does_not_allow_and_onnxruntime_runs_is_opened(tmp_path):
+    made = model(
+        [node("MatMul", "x w", "a"), node("Relu", "a", "y")], [info("x", "n", 3)], [info("y", "n", 2)], 17, 8,
+        w=weight(3, 2),
+    )  # fmt: skip
+    expected = np.maximum(np.eye(3) @ weight(3, 2), 0).astype(np.float32)
+    stored = helper.make_sparse_tensor(
+        numpy_helper.from_array(weight(3, 2).reshape(-1), "w"), numpy_helper.from_array(np.arange(6), "w_at"), [3, 2]
+    )
+    made.graph.sparse_initializer.append(stored)
+    del made.graph.initializer[:]
+    made.graph.node.reverse()
+    made.graph.output.add().CopyFrom(made.graph.output[0])
+    bundle = open_graph_of(made, tmp_path)
+    assert [tensor.name for tensor in bundle.manifest.signature.outputs] == ["y"]
+    assert np.allclose(open_session(bundle.graph()).run(None, {"x": np.eye(3, dtype=np.float32)})[0], expected)
+
+
+def test_a_graph_that_makes_random_numbers_is_refused_by_their_name(tmp_path, refused):
+    nodes = [node("RandomNormalLike", "x", "e"), node("Add", "x e", "a"), node("MatMul", "a w", "y")]
+    made = model(nodes, [info("x", "n", 3)], [info("y", "n", 2)], 17, 8, w=weight(3, 2))
+    with refused(UnsupportedModelError, "RandomNormalLike 'e' makes random numbers", hint="as an input"):
+        open_graph_of(made, tmp_path)
+
+
+def test_a_weight_that_is_no_number_is_named(tmp_path):
+    broken = weight(3, 2)
+    broken[1, 1] = np.nan
+    made = model([node("MatMul", "x w", "y")], [info("x", "n", 3)], [info("y", "n", 2)], 17, 8, w=broken)
+    onnx.save(made, tmp_path / "m.onnx")
+    told = Told()
+    open_graph(tmp_path / "m.onnx", progress=told)
+    assert "m.onnx has values in 'w' that are no numbers (NaN)" in told.said

@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.tasks.output_parts import OutputParts, output_parts, parts_of_files
+from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts, forms_of_files, output_parts
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
@@ -23,9 +24,7 @@ def model(nodes: list[onnx.NodeProto], rank: int = 3, **numbers: list[int]) -> o
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)],
         [numpy_helper.from_array(np.array(values, np.int64), name) for name, values in numbers.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 BOTH = node("Concat", "boxes scores", "j", axis=1)
@@ -66,7 +65,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_parts_are_told_by_what_makes_them(form):
     nodes, expected, *rank = FORMS[form]
-    found = output_parts(model(nodes, *rank, same=[0, 8, -1], last=[3], flat=[-1]))
+    found = output_parts(GraphIndex(model(nodes, *rank, same=[0, 8, -1], last=[3], flat=[-1])))
     assert found == ({} if expected is None else {"y": OutputParts(*expected)})
 
 
@@ -84,5 +83,32 @@ def test_parts_of_an_array():
 def test_what_is_no_graph_has_no_parts(tmp_path):
     onnx.save(model([node("Concat", "boxes scores", "y", axis=1)]), tmp_path / "g.onnx")
     (tmp_path / "g.engine").write_bytes(b"built")
-    assert parts_of_files([tmp_path / "g.engine"]) == {}
-    assert parts_of_files([tmp_path / "g.engine", tmp_path / "g.onnx"]) == {"y": OutputParts(-2, (4, 8))}
+    assert forms_of_files([tmp_path / "g.engine"]) == OutputForms()
+    found = forms_of_files([tmp_path / "g.engine", tmp_path / "g.onnx"])
+    assert found == OutputForms({"y": OutputParts(-2, (4, 8))})
+
+
+ENDS = {
+    "pixels": ([node("Round", "boxes", "r"), node("Cast", "r", "y", to=TensorProto.UINT8)], True),
+    "pixels, moved": (
+        [node("Cast", "boxes", "c", to=TensorProto.INT32), node("Transpose", "c", "y", perm=[0, 2, 1])], True,
+    ),
+    "levels": ([node("QuantizeLinear", "boxes step", "y")], True),
+    "classes": ([node("ArgMax", "scores", "y", axis=1)], False),
+    "classes of 32 bits": (
+        [node("ArgMax", "scores", "a", axis=1), node("Cast", "a", "y", to=TensorProto.INT32)], False,
+    ),
+    "a mask": ([node("Greater", "scores boxes", "g"), node("Cast", "g", "y", to=TensorProto.UINT8)], False),
+    "truth values": ([node("Cast", "boxes", "y", to=TensorProto.BOOL)], False),
+    "floats": ([node("Cast", "boxes", "y", to=TensorProto.FLOAT16)], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whole_numbers_are_numbers_where_floats_are_rounded_to_them(end, tmp_path):
+    nodes, rounded = ENDS[end]
+    made = model(nodes)
+    made.graph.output[0].ClearField("type")
+    made.graph.initializer.append(numpy_helper.from_array(np.float32(0.1), "step"))
+    onnx.save(made, tmp_path / "g.onnx")
+    assert forms_of_files([tmp_path / "g.onnx"]).rounded == ({"y"} if rounded else set())

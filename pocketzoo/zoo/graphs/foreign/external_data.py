@@ -38,12 +38,14 @@ def external_files(model: ModelProto, path: Path) -> dict[str, Path]:
             raise UnsafeFileError(
                 f"{path} says of {tensor.name!r} where it lies, but not in bytes", ONE_FILE
             ) from error
+        expected = _bytes_of(tensor)
+        if "length" not in facts and expected is not None:
+            length = expected
         end = total if length < 0 and "length" not in facts else offset + length
         if offset < 0 or ("length" in facts and length < 0) or max(offset, end) > total:
             raise UnsafeFileError(
                 f"{path} keeps {tensor.name!r} in {name!r}, which is shorter than it says", "copy the file again"
             )
-        expected = _bytes_of(tensor)
         if expected is not None and end - offset != expected:
             raise UnsafeFileError(
                 f"{path} keeps {tensor.name!r} in {end - offset:,} bytes of {name!r}, and it has {expected:,}", ONE_FILE
@@ -65,7 +67,9 @@ def load_external(model: ModelProto, files: Collection[str], path: Path) -> None
         UnsafeFileError: what lies there is not what the graph says.
     """
     for tensor in _external(model) if files else ():
-        name = tensor.name
+        name, size = tensor.name, _bytes_of(tensor)
+        if size is not None and all(entry.key != "length" for entry in tensor.external_data):
+            tensor.external_data.add(key="length", value=str(size))  # or all that follows would be read
         try:
             external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
         except Exception as error:  # of its checker, of types of its own

@@ -41,8 +41,8 @@ def test_weights_are_read_from_where_they_lie(facts, path):
 @pytest.mark.parametrize(
     ("facts", "what"),
     [
-        ({"location": "w.bin"}, "in 56 bytes of 'w.bin', and it has 48"),
-        ({"location": "w.bin", "offset": "16"}, "in 40 bytes"),
+        ({"location": "w.bin", "length": "56"}, "in 56 bytes of 'w.bin', and it has 48"),
+        ({"location": "w.bin", "offset": "16"}, "shorter than it says"),
         ({"location": "w.bin", "offset": "57"}, "shorter than it says"),
         ({"location": "w.bin", "offset": "-1"}, "shorter than it says"),
         ({"location": "w.bin", "length": "-2"}, "shorter than it says"),
