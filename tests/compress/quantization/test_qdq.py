@@ -721,9 +721,10 @@ def _():
     return Case(
         [
             node("Gemm", "x w mask", "a", transB=1),
-            node("Softmax", "a", "p", axis=1),
-            node("MatMul", "p v", "y"),
+            node("Softmax", "a", "y", axis=1),
+            node("MatMul", "x v", "z"),
         ],
+        outputs=("y", "z"),
         constants={"w": weight(16, 16), "mask": mask, "v": weight(16, 8)},
         left=("w",),
     )
