@@ -295,6 +295,23 @@ def print_decisions(manifest: Any) -> None:
                 print_columns(_reasons(more))
     for no in manifest.rejected:
         echo(f"rejected: {no.compressor}: {no.why}")
+    _print_what_is_worse_than_held(manifest)
+
+
+def _print_what_is_worse_than_held(manifest: Any) -> None:
+    """Rows of the table that are below the floor, though what the step was judged on is not: other samples."""
+    from pocketzoo.compress.pipeline.acceptance import FLOOR_DB  # compressing has loaded it
+
+    report = manifest.steps[-1].report if manifest.steps else None
+    if report is None or report.sqnr is None or report.sqnr < FLOOR_DB:
+        return
+    for row in manifest.measurements:
+        if row.metric is None and row.sqnr is not None and row.sqnr < FLOOR_DB:
+            echo(
+                f"{row.precision} for {row.target}: SQNR {row.sqnr:.1f} dB on the {row.samples} samples of the table "
+                f"is below {FLOOR_DB:.0f} dB, though {report.sqnr:.1f} on the {report.samples} it was held to; "
+                f"--min-sqnr {FLOOR_DB + 3:.0f} asks for more"
+            )
 
 
 def _reasons(layers: Mapping[str, str]) -> list[list[str]]:

@@ -1,16 +1,27 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketzoo.cli.render import Bars, flat, print_columns, print_json, print_measurements, print_timings
+from pocketzoo.cli.render import (
+    Bars,
+    flat,
+    print_columns,
+    print_decisions,
+    print_json,
+    print_measurements,
+    print_timings,
+)
 from pocketzoo.measure.measure_graphs import Latency, Measurement
 from pocketzoo.measure.peak_memory import Memory
 from pocketzoo.zoo.backends.timing import Interval
+from pocketzoo.zoo.bundles.step_record import StepReport
 
+FIELDS = ("precision", "target", "samples", "sqnr")
 CELL = st.text("abc äöü-", max_size=8)
 
 
@@ -172,3 +183,23 @@ def test_lengths_are_rows_and_no_columns(capsys):
 def test_a_ratio_of_rounds_comes_before_one_of_medians(capsys):
     print_measurements([timed(), timed(Interval(middle=1.7, low=1.6, high=1.8), bundle="fast")])
     assert "2.00 (1.7x)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("held", "shown", "metric", "said"),
+    [(12.0, 9.2, None, True), (12.0, 10.0, None, False), (9.0, 8.0, None, False), (12.0, 9.2, "metric", False)],
+)
+def test_what_the_table_has_below_the_floor_that_was_held_elsewhere_is_said(held, shown, metric, said, capsys):
+    """The step was judged on other samples; where it was below there too, that was accepted, or said as the reason."""
+    report = StepReport(sqnr=held, samples=30)
+    rows = [row(), row(target="cpu", precision="int8", sqnr=shown, samples=20)]
+    step = SimpleNamespace(report=report, decisions=(), compressor="int8", config={})
+    print_decisions(
+        SimpleNamespace(
+            steps=[step],
+            rejected=(),
+            measurements=[SimpleNamespace(**{f: getattr(r, f) for f in FIELDS}, metric=metric) for r in rows],
+        )
+    )
+    line = f"int8 for cpu: SQNR {shown} dB on the 20 samples of the table is below 10 dB, though {held} on the 30"
+    assert (line in capsys.readouterr().out) is said

@@ -61,6 +61,7 @@ BOTH = Int8Encoding(
 # Of what is zero in all samples, where any step is right. One of its size would have none: the int32 bias of a layer
 # that reads it would saturate, or the layer's weights, which others may share, become as large as it takes.
 UNSEEN = Range(low=0.0, high=1.0, magnitude=1.0)
+SMALLEST = 1e-25  # scale of a weight: times that of an activation it is still a number
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
 
@@ -305,6 +306,8 @@ def prepare(
         else:
             scale = np.maximum(grid.scales(matrix), least)
             quantized = grid.nearest(matrix, scale)
+        # Of a channel that is zero any scale is right for the weights; the bias has to have steps.
+        scale = np.where(matrix.any(-1) | (least == 0), scale, np.maximum(least, SMALLEST)).astype(scale.dtype)
         tensors[f"{name}.levels"] = from_matrix(quantized, weight, nodes[0])
         tensors[f"{name}.scale"] = scale.reshape(-1)
         error = matrix - quantized * scale[..., None]

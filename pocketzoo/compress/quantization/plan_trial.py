@@ -66,7 +66,15 @@ class Trial:
 
     @cached_property
     def _reference(self) -> list[dict[str, np.ndarray]]:
-        return list(activations(self.model, list(dict.fromkeys([*self.outputs, *self.hidden.values()])), self.few))
+        outputs = list(activations(self.model, self.outputs, self.few))
+        if not self.hides:
+            return outputs
+        before = activations(self.model, list(dict.fromkeys(self.hidden.values())), self.few, finite=False)
+        return [{**more, **values} for values, more in zip(outputs, before, strict=True)]
+
+    def _is_finite(self, name: str) -> bool:
+        """Before a softmax a mask may have put minus infinity, of which no distance says anything."""
+        return all(bool(np.isfinite(values[name]).all()) for values in self._reference)
 
     def noise(self, plan: Int8Plan, *, hidden: bool = False) -> dict[str, float]:
         """The error of each output, as a fraction of its power; what is not finite is endless noise.
@@ -79,7 +87,10 @@ class Trial:
         if key not in self._known:
             encoded = self._encode(self.model, plan)
             present = {name for node in encoded.graph.node for name in node.output}
-            before = {output: name if name in present else output for output, name in self.hidden.items()}
+            before = {
+                output: name if name in present and self._is_finite(name) else output
+                for output, name in self.hidden.items()
+            }
             names = list(dict.fromkeys([*self.outputs, *before.values()]))
             actual = list(activations(encoded, names, self.few, finite=False))
             each = {n: noise_to_signal([v[n] for v in actual], [v[n] for v in self._reference]) for n in names}

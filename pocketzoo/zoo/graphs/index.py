@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, FreshNames, captured, graphs
@@ -250,11 +250,17 @@ def _reason(layer: PlacedLayer, index: GraphIndex) -> str:
     return "its weight is computed from a constant"
 
 
+def _is_finite(tensor: TensorProto) -> bool:
+    return math.isfinite(abs(numpy_helper.to_array(tensor)).max(initial=0))
+
+
 def _unsuited(node: NodeProto, index: GraphIndex) -> str:
     """Why a layer stays in floats; "" where it need not."""
     weight = index.constants[node.input[1]]
     if weight.data_type != TensorProto.FLOAT:
         return f"its weight is in {TensorProto.DataType.Name(weight.data_type).lower()}"
+    if not all(_is_finite(index.constants[name]) for name in node.input[2:] if name in index.constants):
+        return "its bias is not finite"  # as of a mask that onnxruntime makes one
     if node.input[0] in index.constants:
         return "its input is a constant"
     if len(weight.dims) < OPERATORS[node.op_type].rank:

@@ -702,6 +702,44 @@ def _(kind):
     )
 
 
+@case("channels that are zero keep their bias", "one", "all")
+def _(kind):
+    """Of them there is nothing but the bias, which has as many steps as of any other."""
+    zeros = weight(16, 16, seed=5)
+    zeros[0 if kind == "one" else slice(None)] = 0
+    return Case(
+        [node("Gemm", "x w b", "a", transB=1), node("Gather", "a first", "y", axis=1), node("Relu", "a", "z")],
+        outputs=("y", "z"),
+        constants={"w": zeros, "b": np.full(16, 0.0123, np.float32), "first": np.array(0)},
+    )
+
+
+@case("a mask that is a bias")
+def _():
+    """onnxruntime makes a Gemm of a product and the addition of a mask: minus infinity has no step."""
+    mask = np.where(np.arange(16) % 3 == 1, -np.inf, 0).astype(np.float32)
+    return Case(
+        [
+            node("Gemm", "x w mask", "a", transB=1),
+            node("Softmax", "a", "y", axis=1),
+            node("MatMul", "x v", "z"),
+        ],
+        outputs=("y", "z"),
+        constants={"w": weight(16, 16), "mask": mask, "v": weight(16, 8)},
+        left=("w",),
+    )
+
+
+@case("a mask before the softmax that is an output")
+def _():
+    mask = np.where(np.arange(16) % 3 == 1, -np.inf, 0).astype(np.float32)
+    return Case(
+        [node("MatMul", "x w", "a"), node("Tanh", "a", "t"), node("MatMul", "t v", "b"), node("Mul", "b b", "c"),
+         node("Add", "c mask", "d"), node("Softmax", "d", "y", axis=1)],
+        constants={"w": weight(16, 16), "mask": mask, "v": weight(16, 16, seed=2)},
+    )  # fmt: skip
+
+
 @case("a part without values", 0, 1)
 def _(place):
     joined = "r e" if place else "e r"
