@@ -112,7 +112,7 @@ def _opened(value: Any, metadata: OnnxMetadata, data: Any) -> Any:
 
 
 def _which_data(model: Any) -> str:
-    from pocketzoo.zoo.data.needed_data import needed_data
+    from pocketzoo.zoo.data.processors.needed_data import needed_data
     from pocketzoo.zoo.models.import_onnx import stated_signature
 
     path = Path(str(model).removeprefix("file:"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from onnx import TensorProto, helper
 
-from pocketzoo.zoo.data.needed_data import needed_data
+from pocketzoo.zoo.data.processors.needed_data import needed_data
 from pocketzoo.zoo.graphs.signature import signature_of
 
 
