@@ -12,6 +12,7 @@ from typing import Any
 from gpu_roofline import render as render_gpu
 from page_campaign import render as render_campaign
 from page_graphs import render as render_graphs
+from page_half_files import render as render_half_files
 from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
@@ -26,6 +27,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SCALING = ROOT / "docs" / "scaling.md"
 CAMPAIGN = ROOT / "docs" / "campaign.md"
 REAL_FILES = ROOT / "docs" / "real_files.md"
+HALF_FILES = ROOT / "docs" / "half_files.md"
 GRAPHS = ROOT / "docs" / "graphs.md"
 BARS = {"export": "10 s", "int8": "10 s, 900 MB", "engine": "2 s", "compress": "-"}
 RECIPE_BARS = {
@@ -414,13 +416,20 @@ def real_files() -> str:
     return render_real_files(result) + _machine(result["machine"])
 
 
+def half_files() -> str:
+    """docs/half_files.md."""
+    result = json.loads((RESULTS / "half_files.json").read_text("utf8"))
+    return render_half_files(result) + _machine(result["machine"])
+
+
 def graphs() -> str:
     """docs/graphs.md."""
     return render_graphs(json.loads((RESULTS / "graphs.json").read_text("utf8")))
 
 
 def main() -> None:
-    pages = ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs), (REAL_FILES, real_files))
+    pages = ((PAGE, page), (SCALING, scaling), (CAMPAIGN, campaign), (GRAPHS, graphs), (REAL_FILES, real_files),
+             (HALF_FILES, half_files))  # fmt: skip
     for path, write in pages:
         path.write_text(write(), "utf8")
         print(f"wrote {path.relative_to(ROOT)}")

@@ -14,7 +14,7 @@ from pocketzoo.core.names import as_file_name, check_folder_name, check_suffix
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.core.untrusted.exits import survives_exit
-from pocketzoo.deploy.export_forms import files_of, find_form, put_files, target_of
+from pocketzoo.deploy.export_forms import check_computes, files_of, find_form, put_files, target_of
 from pocketzoo.deploy.export_graphs import (
     LONGEST,
     ExportedGraph,
@@ -92,6 +92,7 @@ def export(
         raise ExportError(f"--to {to} does not build an engine, and engine options were given", "leave them out")
     if engine is not None and builder is not None:
         engine.check(builder.build_options, f"--to {to}")
+    check_computes(spec, precision, resolver.registry)
     if precision != "fp32" and builder is not None:
         _check_builder(builder, spec)
     quantizes = precision.partition("-")[0] == INT8 or (precision == "fp8" and data is not None)

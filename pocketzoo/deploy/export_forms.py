@@ -59,6 +59,21 @@ def target_of(form: ExporterSpec, name: str | None, registry: Registry) -> Targe
     return with_facts(registry.get("target", name or form.default_target), registry)
 
 
+def check_computes(target: TargetSpec, precision: str, registry: Registry) -> None:
+    """Before anything is read.
+
+    Raises:
+        ExportError: the target computes in no ``precision`` such as "fp16" or "int8-fp16".
+    """
+    for part in precision.split("-"):
+        if part in target.precisions:
+            continue
+        others = [entry.spec.name for entry in registry.entries("target").values() if part in entry.spec.precisions]
+        known = f"it does in: {', '.join(target.precisions)}"
+        able = f"; targets for {part}: {', '.join(sorted(others))}" if others else ""
+        raise ExportError(f"{target.name} does not compute in {part}", known + able)
+
+
 def _builder(spec: BackendSpec, registry: Registry) -> Callable[..., None]:
     def export(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:
         owner, target = backend_of(target, registry)

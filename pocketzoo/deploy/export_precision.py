@@ -59,6 +59,8 @@ def in_precision(
         with end.open(partial(OnnxRunner, threads=1)) as runner:
             outputs = check_outputs(outputs, [spec.name for spec in runner.signature.outputs])
     shown = batches("val")
+    if shown is None and precision != "fp8":  # whose ranges are those of the int8 step
+        progress.say(f"{precision}: ranges and dB are of random inputs; --data D shows those of yours")
     samples: list[Arrays] = (
         [random_samples(processor_of(bundle, resolver.registry), 1)] if shown is None else few(shown)
     )

@@ -19,6 +19,7 @@ from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.half_rescue import noisy_nodes
+from pocketzoo.deploy.known_types import with_types
 from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.deploy.value_ranges import seen_values
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
@@ -26,6 +27,7 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
 from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
@@ -38,6 +40,11 @@ WANTED = {"fp16": 40.0, "bf16": 25.0}  # dB of each output, for which nodes stay
 # Nodes in 32 bits, as a fraction of all and at the least, tried for those in turn; dB that they have to bring.
 ROOM, GAIN = ((0.05, 0), (0.15, 4), (0.4, 16)), 0.3
 SOUGHT = 8  # samples, of which the one that loses most says which nodes
+WRITTEN = {
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.DOUBLE: "float64",
+}
 LINES = 8  # reasons that are told
 WIDER = {"fp16": "bf16 or fp32", "bf16": "fp16 or fp32", "fp8": "fp16"}
 
@@ -84,7 +91,10 @@ def convert_half(
     ratios = _ratios(model, plan, converted, shown)
     count = len(plan.nodes_of_floats)
     every = count + len(plan.in_float32)
-    progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
+    if every:
+        progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
+    else:
+        progress.say(f"{precision}: no node computes in float32{_other_floats(model)}; the graph stays as it is")
     for line in told_left(plan.in_float32):
         progress.say(line)
     ratio = least(ratios, outputs)
@@ -93,6 +103,13 @@ def convert_half(
     with replacing_file(out) as temporary:
         onnx.save(converted, temporary)
     return plan, ratio
+
+
+def _other_floats(model: onnx.ModelProto) -> str:
+    """What a graph computes in that has no float32, in words."""
+    own = set(FlatGraph(distinct(model)).types.values())
+    kinds = [word for kind, word in WRITTEN.items() if kind in own]
+    return f", but in {' and '.join(kinds)}" if kinds else ""
 
 
 def half(
@@ -111,6 +128,7 @@ def half(
         ExportError: the target does not compute in ``precision``.
     """
     check_precision(precision, target)
+    model = with_types(model)
     seen = seen_values(model, shown, precision)
     plan = plan_half(model, target, precision, seen=seen)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
@@ -189,6 +207,8 @@ def told_left(in_float32: Mapping[str, str]) -> list[str]:
 
 def told_each(ratios: Mapping[str, float] | None) -> str:
     """The ratios of ``compare_outputs`` in words."""
+    if ratios is not None and len(ratios) > 1 and not np.isfinite([*ratios.values()]).all():
+        return ", ".join(f"{name} {told(ratio)}" for name, ratio in ratios.items())
     if ratios is None or len(ratios) < 2:
         return told(None if ratios is None else min(ratios.values(), default=np.inf))
     return ", ".join(f"{name} {ratio:.0f}" for name, ratio in ratios.items()) + " dB from fp32"
@@ -196,7 +216,11 @@ def told_each(ratios: Mapping[str, float] | None) -> str:
 
 def told(ratio: float | None) -> str:
     """A ratio of ``compare`` in words."""
-    return "onnxruntime's CPU kernels do not run it" if ratio is None else f"{ratio:.0f} dB from fp32"
+    if ratio is None:
+        return "onnxruntime's CPU kernels do not run it"
+    if np.isinf(ratio):
+        return "equal to fp32" if ratio > 0 else "no number any more"
+    return f"{ratio:.0f} dB from fp32"
 
 
 def check_ratio(ratio: float | None, least: float, precision: str) -> None:
@@ -205,8 +229,8 @@ def check_ratio(ratio: float | None, least: float, precision: str) -> None:
     """
     if ratio is not None and ratio < least:
         raise ExportError(
-            f"in {precision} the outputs differ from float32 ({ratio:.0f} dB, at least {least:.0f} required)",
-            f"give representative samples: --data D; or use --precision {WIDER[precision]}",
+            f"in {precision} the outputs differ from float32 ({told(ratio)}, at least {least:.0f} dB required)",
+            f"give samples of what it will read, where these are none: --data D; or use --precision {WIDER[precision]}",
         )
 
 

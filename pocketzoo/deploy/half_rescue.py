@@ -20,7 +20,7 @@ from pocketzoo.zoo.graphs.rewriting.half_limits import KINDS, PASSES
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
-RUNS = 160  # of the graph, in which parts of it alone are rounded
+RUNS = 96  # of the graph, in which parts of it alone are rounded
 # What makes no values that it does not read: rounded ones stay as they are.
 MOVES = ("Abs", "GlobalMaxPool", "Max", "MaxPool", "Min", "Neg", "Pad", "ReduceMax", "ReduceMin", "Relu", "Split",
          "DepthToSpace", "SpaceToDepth", *PASSES)  # fmt: skip

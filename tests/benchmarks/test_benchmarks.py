@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "benchmarks"
 
@@ -88,7 +90,8 @@ def test_registry_benchmark_runs(tmp_path: Path) -> None:
     assert {row["pattern"]: row["found"] for row in result["lookups"]}["efficientnet-00421-tiny"] == 1
 
 
-def test_page_of_real_files_is_written_from_the_results() -> None:
-    command = [sys.executable, "-c", "import page; print(page.real_files(), end='')"]
+@pytest.mark.parametrize("name", ["real_files", "half_files"])
+def test_pages_of_real_files_are_written_from_the_results(name: str) -> None:
+    command = [sys.executable, "-c", f"import page; print(page.{name}(), end='')"]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
-    assert done.stdout == (ROOT / "docs" / "real_files.md").read_text("utf8"), "run: python benchmarks/page.py"
+    assert done.stdout == (ROOT / "docs" / f"{name}.md").read_text("utf8"), "run: python benchmarks/page.py"

@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from told import Told
 
 from pocketzoo.core.errors import ExportError, UnknownNameError
 from pocketzoo.deploy.export import export
-from pocketzoo.deploy.half_precision_export import compare_outputs, half
+from pocketzoo.deploy.half_precision_export import compare_outputs, convert_half, half, told_each
 from pocketzoo.deploy.half_rescue import noisy_nodes
+from pocketzoo.deploy.known_types import with_types
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.graphs.rewriting.half_precision import plan_half
 
@@ -103,3 +105,67 @@ def test_int8_is_held_to_the_outputs_too(tmp_path):
             tmp_path / "two.onnx", outputs=["w"], target="cpu", precision="int8", data=tmp_path / "two.npz",
             out=tmp_path / "small.onnx",
         )  # fmt: skip
+
+
+# -- graphs that are not all float32, or not all ONNX's
+
+
+def contributed():
+    """An operator of onnxruntime's own between two of ONNX's."""
+    nodes = [
+        N("MatMul", ["x", "w"], ["a"]),
+        N("FusedMatMul", ["a", "w"], ["b"], domain="com.microsoft", alpha=0.5),
+        N("MatMul", ["b", "w"], ["y"]),
+    ]
+    made = graph(nodes, w=np.random.default_rng(1).normal(size=(16, 16)))
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return made
+
+
+def test_what_an_operator_of_another_domain_makes_is_known_to_be_floats():
+    model = contributed()
+    plan, made = half(model, RTX, "fp16", samples())
+    assert set(plan.in_float32) == {"b"}
+    assert "FusedMatMul" in plan.in_float32["b"]
+    assert plan.nodes_of_floats == ("a", "y")
+    assert compare_outputs(model, made, samples())["y"] >= 40
+
+
+def test_types_that_onnx_knows_are_left_alone():
+    model = two_outputs()
+    assert with_types(model) is model
+    typed = with_types(contributed())
+    assert [(v.name, v.type.tensor_type.elem_type) for v in typed.graph.value_info] == [("b", TensorProto.FLOAT)]
+
+
+@pytest.mark.parametrize(("kind", "word"), [(TensorProto.FLOAT16, "float16"), (TensorProto.DOUBLE, "float64")])
+def test_a_graph_without_float32_stays_as_it_is_and_that_is_said(kind, word, tmp_path):
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    eye = numpy_helper.from_array(np.eye(4, dtype=dtype), "w")
+    made = helper.make_model(
+        helper.make_graph(
+            [N("MatMul", ["x", "w"], ["y"])], "g", [helper.make_tensor_value_info("x", kind, ["n", 4])],
+            [helper.make_tensor_value_info("y", kind, ["n", 4])], [eye],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+    )  # fmt: skip
+    onnx.save(made, tmp_path / "m.onnx")
+    told = Told()
+    x = np.ones((1, 4), dtype)
+    convert_half(tmp_path / "m.onnx", tmp_path / "out.onnx", RTX, "fp16", [{"x": x}], progress=told)
+    assert any(f"but in {word}" in line for line in told.said)
+    assert {t.data_type for t in onnx.load(tmp_path / "out.onnx").graph.initializer} == {kind}
+
+
+def test_a_target_that_lacks_a_precision_names_those_that_have_it(tmp_path):
+    with pytest.raises(ExportError, match="cpu does not compute in fp16") as caught:
+        export(tmp_path / "none.onnx", precision="fp16")  # before the file is looked at
+    assert "targets for fp16: " in caught.value.hint
+    assert "tensorrt-rtx" in caught.value.hint
+
+
+def test_a_ratio_is_a_number_or_words():
+    assert told_each({"a": np.inf}) == "equal to fp32"
+    assert told_each({"a": 41.2, "b": np.inf}) == "a 41 dB from fp32, b equal to fp32"
+    assert told_each({"a": 41.2, "b": 60.0}) == "a 41, b 60 dB from fp32"
+    assert told_each(None) == "onnxruntime's CPU kernels do not run it"
