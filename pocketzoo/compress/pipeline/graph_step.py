@@ -181,6 +181,10 @@ def _above_floor(
             judged = judge_graphs(attempt, compressor, mixed, applied, job)
             refused = {name: too_dear(no, why, mixed) for name, no in judged.refused.items()}
             planned, judged = mixed, replace(judged, refused=refused)
+        elif len(applied) == 1 and compressor.exclude is not None:
+            no = judged.refused[below[0].name]
+            vain = f"{no.why}, whichever layers are left in float"
+            judged = replace(judged, refused={below[0].name: Rejected(vain, no.report, no.cause)})
         elif len(applied) > 1:  # each by itself may
             named = {}
             for target in below:

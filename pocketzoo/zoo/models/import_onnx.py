@@ -221,7 +221,7 @@ def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> 
         shape = " x ".join(str(d.dim_value or d.dim_param or "?") for d in dims)
         raise UnsupportedModelError(
             f"the first output of {path}, {output.name!r}, is {shape}, not one row of class scores",
-            "leave the labels out",
+            "leave the labels out, or say what the output is for with --task",
         )
     if not is_label and dims[1].dim_value != len(labels):
         raise UnsupportedModelError(

@@ -209,6 +209,7 @@ def masked() -> onnx.ModelProto:
 def quantized() -> onnx.ModelProto:
     model = network()
     model.graph.node.append(helper.make_node("DynamicQuantizeLinear", ["y"], ["q", "s", "z"]))
+    model.graph.output.append(helper.make_tensor_value_info("q", TensorProto.UINT8, ["n", 5]))
     return model
 
 
@@ -227,6 +228,7 @@ def quantised_in_a_branch() -> onnx.ModelProto:
     branch = helper.make_graph(body, "b", [], [helper.make_tensor_value_info("o", TensorProto.FLOAT, None)])
     model.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
     model.graph.node.append(helper.make_node("If", ["yes"], ["out"], then_branch=branch, else_branch=branch))
+    model.graph.output.append(helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", 5]))
     return model
 
 

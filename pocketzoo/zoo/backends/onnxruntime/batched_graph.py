@@ -179,8 +179,9 @@ def _first_run(
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
     full: set[int] = set()  # lengths that take too much memory: so do longer ones
+    said, only = dict[int, str](), None  # length -> why it fails; the one range of whole numbers that is tried yet
     for filling in fillings(inputs, guess, guess.fixed or FIRST, told):
-        if full and filling.length >= min(full):
+        if (full and filling.length >= min(full)) or only not in (None, filling.whole):
             continue
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
         try:
@@ -192,6 +193,9 @@ def _first_run(
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             fails = fails or error
+            if said.get(filling.length) == str(error) and "bounds" not in str(error):
+                only = filling.whole  # what the numbers are is not what is wrong
+            said[filling.length] = str(error)
     assert fails is not None  # there is one filling or more
     raise fails
 
