@@ -53,7 +53,9 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _ratios(row: dict[str, Any]) -> str:
-    return ", ".join(f"{_ratio(ratio)} ({_ratio(row['onnxruntime'].get(name))})" for name, ratio in row["sqnr"].items())
+    run = row["onnxruntime"]  # of none where it lacks kernels
+    cells = [_ratio(ratio) + (f" ({_ratio(run[name])})" if name in run else "") for name, ratio in row["sqnr"].items()]
+    return ", ".join(cells)
 
 
 def _ratio(ratio: float | None) -> str:
