@@ -9,6 +9,7 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
+from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -25,7 +26,6 @@ from pocketzoo.zoo.models.resolver import Resolver, is_graph_only
 from pocketzoo.zoo.tasks.agreement import Comparison
 from pocketzoo.zoo.tasks.model_facts import model_facts
 from pocketzoo.zoo.tasks.open_task import ModelTask, need_task, reading_of
-from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 SEQUENCES = 8  # examples of a task that makes its own, windows of tokens, that run at once
 

@@ -14,6 +14,7 @@ from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.measure.measure_ends import measure_ends
 from pocketzoo.measure.peak_memory import NotMeasured, peak_memory
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
@@ -31,7 +32,6 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
-from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 BATCHES = (1, 32)
 LEGACY = "accuracy"  # the metric that rows of before have as a field of its own, which readers of JSON know

@@ -565,6 +565,13 @@ def test_looking_around_needs_no_extra(arguments, shell, without):
     assert done.stdout
 
 
+def test_a_device_without_onnx_evaluates_and_times(shell, without, fitted, few):
+    path = without("onnx")
+    for words in (("eval", fitted.path, "--data", few), ("bench", fitted.path, "--data", few, "--seconds", 0)):
+        done = shell(*words, path=path)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 def test_bundles_are_verified_and_shown_without_any_extra(shell, without, compressed, tmp_path):
     path = without(*HEAVY)
     for arguments in (["verify", compressed.path], ["info", compressed.path], ["info", compressed.path, "--json"]):

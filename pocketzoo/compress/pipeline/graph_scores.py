@@ -11,6 +11,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.core.files import sha256
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.measure.measure_graphs import median_milliseconds
 from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import main_files, open_artifact
@@ -19,7 +20,6 @@ from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.tasks.agreement import Comparison, Outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
-from pocketzoo.zoo.tasks.output_parts import forms_of_files
 
 SLACK = 1.03  # a graph is slower only if it takes so many times as long,
 ROUNDS = 3  # and does so each time it is timed: a busy machine makes anything slow once

@@ -18,7 +18,7 @@ from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
 if TYPE_CHECKING:
-    from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts
+    from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order
 

@@ -7,46 +7,24 @@ itself. Parts are told apart by what makes them: the levels of a pyramid, made i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from pocketzoo.core.arrays import Array
 from pocketzoo.zoo.graphs.fresh_names import STANDARD
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
+from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
 
 KEEPS = ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear")  # every value where it is
 SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")  # the order of values
 PICKS = ("Slice", "Split")  # some of the values
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 DEPTH = 8  # of concatenations in one another
-
-
-@dataclass(frozen=True, slots=True)
-class OutputParts:
-    """Parts side by side along ``axis``, which is counted from the end, below 0, and where each ends."""
-
-    axis: int
-    ends: tuple[int, ...]
-
-    def fit(self, array: Array) -> bool:
-        """Whether an array is as long along the axis as all parts."""
-        return array.ndim >= -self.axis and array.shape[self.axis] == self.ends[-1]
-
-    def split(self, array: Array) -> list[Array]:
-        """The parts of an array that they ``fit``."""
-        return np.split(array, self.ends[:-1], self.axis)
-
-    def told(self, number: int) -> str:
-        """Which part it is, in words."""
-        begin = self.ends[number - 1] if number else 0
-        return f"{begin} to {self.ends[number] - 1} of axis {self.axis}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +36,10 @@ class _Made:
     pieces: tuple[tuple[int, str], ...] = ()  # lengths, and what each is made by
 
 
-@dataclass(frozen=True, slots=True)
-class OutputForms:
-    """How outputs are held against others: part by part, and whole numbers as numbers, by the outputs' names."""
-
-    parts: Mapping[str, OutputParts] = field(default_factory=dict)
-    rounded: frozenset[str] = frozenset()  # whole numbers that floats are rounded to, such as pixels; others are labels
-
-
-def forms_of_files(paths: Iterable[Path]) -> OutputForms:
-    """Of the outputs of graphs; what a back end built of one, which is no ONNX file, has none."""
-    graphs = [GraphIndex(onnx.load(path, load_external_data=False)) for path in paths if path.suffix == ".onnx"]
-    parts = {name: of for index in graphs for name, of in output_parts(index).items()}
-    return OutputForms(parts, frozenset(name for index in graphs for name in index.outputs if _is_rounded(index, name)))
+def forms_of_graph(path: Path) -> OutputForms:
+    """Of the outputs of an ONNX file."""
+    index = GraphIndex(onnx.load(path, load_external_data=False))
+    return OutputForms(output_parts(index), frozenset(name for name in index.outputs if _is_rounded(index, name)))
 
 
 def _is_rounded(index: GraphIndex, name: str) -> bool:

@@ -13,7 +13,7 @@ from pocketzoo.zoo.tasks.agreement import (
     worst,
 )
 from pocketzoo.zoo.tasks.metrics.embeddings import NEIGHBORS, nearest_neighbors
-from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts
+from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
 
 RNG = np.random.default_rng(0)
 

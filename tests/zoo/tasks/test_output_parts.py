@@ -7,8 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.zoo.graphs.index import GraphIndex
-from pocketzoo.zoo.tasks.output_parts import OutputForms, OutputParts, forms_of_files, output_parts
+from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
+from pocketzoo.zoo.tasks.output_parts import output_parts
 
 
 def node(kind: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
