@@ -34,6 +34,7 @@ MOVES = {
 }  # values pass unchanged, and so do ranges
 PASSING = {"Resize", "Slice", "Split"}  # so do they here, where a runtime has integer kernels for them
 MOVED = {*MOVES, "Slice"}  # what onnxruntime puts before the Q/DQ nodes of what is read
+SIZES = {"Shape", "Size"}  # what reads no values
 ACTIVATIONS = {"Relu", "Clip"}  # fused into the operator before them; only their output is quantized
 
 
@@ -92,6 +93,8 @@ class Integers:
         recurring = set(self.index.outputs)
         others: set[str] = set()  # that something else reads as well
         for node in reversed(self.index.nodes):
+            if node.op_type in SIZES:
+                continue
             moved = node.op_type in MOVES and node.output[0] in recurring and node.output[0] not in others
             here = recurring if moved or node.op_type in RECURRENT else others
             here.update((*node.input, *captured(node)))

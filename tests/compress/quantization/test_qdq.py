@@ -910,6 +910,13 @@ def test_what_only_recurrent_layers_read_is_known_through_any_number_of_moves(mo
     assert not any(decides.recurs(name) for name in ("x", "g", "c", ""))
 
 
+@pytest.mark.parametrize("size", ["Shape", "Size"])
+def test_who_asks_for_the_size_of_an_output_reads_no_values_of_it(size):
+    nodes = [node("Conv", "x w", "c"), node("Flatten", "c", "y"), node(size, "y", "s")]
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    assert Integers(GraphIndex(helper.make_model(graph)), {"w"}, ()).recurs("y")
+
+
 def encoding(activations: str, *, symmetric: bool = False) -> Int8Encoding:
     return Int8Encoding(activations=activations, symmetric=symmetric, int32_bias=False, fuses_add=False)
 
