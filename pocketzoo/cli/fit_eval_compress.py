@@ -106,7 +106,7 @@ def fit(
 
 @click.command("eval")
 @model_argument
-@graph_options("model")
+@graph_options("model", data=True)
 @data_option(required=True)
 @click.option(
     "--target",
@@ -173,7 +173,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 
 @click.command()
 @model_argument
-@graph_options("model", writes=True)
+@graph_options("model", writes=True, data=True)
 @out_option(required=False, text="Bundle to write.")
 @click.option("-r", "--recipe", type=click.Path(path_type=Path), metavar="FILE", help="Steps from a TOML recipe.")
 @click.option("--prune", type=float, metavar="R", help="Remove this fraction of the channels, 0-1.")

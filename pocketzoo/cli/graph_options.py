@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from pocketzoo.cli.echo import echo
-from pocketzoo.cli.options import force_option, named, names, out_option, sides_of
+from pocketzoo.cli.options import NO_DATA, force_option, named, names, out_option, sides_of
 from pocketzoo.cli.render import Bars, print_columns
 from pocketzoo.core.errors import DataError, RecipeError
 
@@ -45,11 +45,13 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def graph_options(*arguments: str, shown: bool = False, raw: bool = False, writes: bool = False) -> Callable[[F], F]:
+def graph_options(
+    *arguments: str, shown: bool = False, raw: bool = False, writes: bool = False, data: bool = False
+) -> Callable[[F], F]:
     """The options, on a command whose ``arguments`` are models: it gets .onnx files as the bundles they are opened as.
 
     ``shown``: in its help. ``raw``: a file that no option is given for stays the file. ``writes``: a bundle to its
-    ``out``, which is looked at before a file is read.
+    ``out``, which is looked at before a file is read. ``data``: it does nothing without --data.
     """
 
     def decorate(f: F) -> F:
@@ -60,6 +62,8 @@ def graph_options(*arguments: str, shown: bool = False, raw: bool = False, write
             models = [name for name in arguments for each in _each(given[name]) if is_graph(each)]
             if said and not models:
                 raise click.UsageError(f"{next(iter(said))} is for a .onnx file; other models know theirs")
+            if models and data and given["data"] is None:
+                raise click.UsageError(_which_data(given[models[0]]))
             if models and not (raw and not said):
                 metadata = _metadata(said)
                 if writes and given["out"] is not None and not given.get("dry_run"):
@@ -105,6 +109,17 @@ def _opened(value: Any, metadata: OnnxMetadata, data: Any) -> Any:
         for each in _each(value)
     )
     return opened if isinstance(value, tuple) else opened[0]
+
+
+def _which_data(model: Any) -> str:
+    from pocketzoo.zoo.data.processors.needed_data import needed_data
+    from pocketzoo.zoo.models.import_onnx import stated_signature
+
+    path = Path(str(model).removeprefix("file:"))
+    signature = stated_signature(path)
+    if signature is None or not signature.inputs:
+        return f"{NO_DATA}."
+    return f"{NO_DATA}: {path.name} takes {needed_data(signature, path.name)}"
 
 
 def _with_lengths(metadata: OnnxMetadata, model: Any, data: Any) -> OnnxMetadata:

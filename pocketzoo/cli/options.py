@@ -84,12 +84,17 @@ def models_argument(f: F) -> F:
     return click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=names("backbone"))(f)
 
 
+NO_DATA = "Missing option '--data'"
+
+
 def data_option(required: bool) -> Callable[[F], F]:
     """``--data`` and the options that name columns of a table; the command gets them as one reference."""
 
     def decorate(f: F) -> F:
         @wraps(f)
         def command(*args: Any, data: str | None, text_column: str | None, label_column: str | None, **kw: Any) -> Any:
+            if data is None and required:
+                raise click.UsageError(NO_DATA + ".")
             if data is not None and (text_column is not None or label_column is not None):
                 from pocketzoo.zoo.data.load_data import with_columns
 
@@ -101,9 +106,9 @@ def data_option(required: bool) -> Callable[[F], F]:
         data = click.option(
             "--data",
             metavar="D",
-            required=required,
             shell_complete=names("dataset"),
-            help="A registered name, a folder with one sub-folder per class, an .npz, or a table.",
+            help="A registered name, a folder with one sub-folder per class, an .npz, or a table."
+            + "  [required]" * required,
         )
         return data(text(label(cast("F", command))))
 

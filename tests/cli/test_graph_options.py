@@ -33,6 +33,16 @@ def graph(tmp_path, monkeypatch):
     return tmp_path / "net.onnx"
 
 
+@pytest.mark.parametrize("command", ["compress net.onnx --int8 -o out", "eval net.onnx"])
+def test_a_command_without_its_data_says_what_the_file_takes(command, graph, run):
+    ended = run(*command.split())
+    assert ended.exit_code == 2
+    takes = "an .npz with 'x' (float32 n x 3 x h x w_), samples along the first axis; or a folder of image files"
+    assert f"Error: Missing option '--data': net.onnx takes {takes}" in ended.stderr
+    other = run(*command.replace("net.onnx", "digits").split())
+    assert (other.exit_code, other.stderr.splitlines()[-1]) == (2, "Error: Missing option '--data'.")
+
+
 @pytest.mark.parametrize(
     "command",
     [
