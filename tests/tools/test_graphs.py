@@ -26,10 +26,11 @@ from pocketzoo.compress.quantization.qdq import Int8Writer  # noqa: E402
 # Of graphs that a shard found: parts without values, Upsample and Pad of an older opset, the places of maxima, a tensor
 # that is always zero, rows that are one sample together, a batch that its file fixes inside, masks of minus infinity
 # that onnxruntime makes a bias of or that an output has before its softmax, weights of zero with a bias;
-# and an output whose shape another node reads, which onnxruntime quantized to a type of its own.
+# an output whose shape another node reads, which onnxruntime quantized to a type of its own; and two weights of one
+# layer's name, one of which a Loop reads as well.
 FOUND = (
     901000001, 901000323, 901000211, 902000726, 902000941, 903000355, 901000023, 911000269, 911000305, 911000698,
-    912000036,
+    912000036, 913001301,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ additions and normalizations that stay float.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import OPERATORS, operator_of
 
 
-def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
+def suits(index: GraphIndex, weights: Sequence[str]) -> list[str]:
     """Those of ``weights`` that only nodes with a dynamic form read, MatMul: the linear layers of sequences.
 
     Weights of one layer's name, such as ``a`` and ``a.weight``, go together.
@@ -29,13 +29,13 @@ def suits(index: GraphIndex, weights: Iterable[str]) -> list[str]:
     others = {
         layer_name(node.input[1]) for node in index.nodes if index.is_layer(node) and not _has_dynamic_form(node, index)
     }
-    return [
-        name
+    others |= {
+        layer_name(name)
         for name in weights
-        if layer_name(name) not in others
-        and name not in index.outputs
-        and all(_has_dynamic_form(node, index) and node.input[1] == name for node in index.consumers[name])
-    ]
+        if name in index.outputs
+        or not all(_has_dynamic_form(node, index) and node.input[1] == name for node in index.consumers[name])
+    }
+    return [name for name in weights if layer_name(name) not in others]
 
 
 def _has_dynamic_form(node: NodeProto, index: GraphIndex) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
@@ -86,6 +86,21 @@ def test_layers_named_nowhere_stay_float(two):
 def test_a_layer_suits_that_multiplies_rows(graphs):
     index = GraphIndex(graphs["tokens"])
     assert dynamic.suits(index, ["patch.weight", "fc1.weight", "head.weight"]) == ["fc1.weight"]
+
+
+def test_a_weight_suits_with_all_that_have_its_layer_s_name():
+    """``a`` is read by what has no dynamic form as well, and ``a.weight`` is of the layer ``a`` too."""
+    names = ["a", "a.weight", "b"]
+    nodes = [helper.make_node("MatMul", ["x", name], [f"y_{name}"]) for name in names]
+    nodes += [helper.make_node("Relu", ["a"], ["r"]), helper.make_node("Sum", [*(f"y_{n}" for n in names), "r"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8, 8])],
+        [numpy_helper.from_array(np.eye(8, dtype=np.float32), name) for name in names],
+    )  # fmt: skip
+    index = GraphIndex(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    assert dynamic.suits(index, names) == ["b"]
 
 
 def test_targets_without_its_kernels_get_static_pairs_of_the_same_plan(graphs, batches):
