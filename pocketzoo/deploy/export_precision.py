@@ -84,6 +84,11 @@ def in_precision(
         together = _at_the_end(end, after, samples[:COMPARED], outputs)
         progress.say(f"{precision}: together {told(together)}")
         check_ratio(together, LEAST_FP8 if precision == "fp8" else LEAST, precision)
+    if precision != "fp8" and any(graphs[name] != bundle.graphs("").get(name) for name in end.graphs):
+        plain = replace(end, artifact=replace(end.artifact, graphs=bundle.graphs("")))
+        after = replace(end.artifact, graphs={**end.artifact.graphs, **written})
+        if (whole := _at_the_end(plain, after, samples[:COMPARED], outputs)) is not None:
+            progress.say(f"{precision} and what was quantized before: {told(whole)}")
     return written
 
 

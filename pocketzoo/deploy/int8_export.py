@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.calibration_cache import plan_by_scales, read_cache
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.progress import Progress
+from pocketzoo.deploy.half_precision_export import told, told_each
 from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.zoo.bundles.bundle import Bundle, graph_name, read_bundle, updating
 from pocketzoo.zoo.bundles.manifest import MODEL
@@ -51,7 +53,12 @@ def quantized(
         settings = CompressSettings(
             steps=(Step("int8", Int8Config()),), targets=(target.name,), keep_slower=True, outputs=outputs
         )
-        return compress_with(bundle.path, place, settings, data=data, registry=resolver, progress=progress)
+        made = compress_with(bundle.path, place, settings, data=data, registry=resolver, progress=progress)
+        report = made.manifest.steps[-1].report
+        each = {name: inf if ratio is None else ratio for name, ratio in report.outputs.items()}
+        said = told_each(each) if each else told(inf if report.sqnr is None else report.sqnr)
+        progress.say(f"int8: {said}, on {report.samples} samples")
+        return made
     if list(bundle.graphs("")) != [MODEL]:
         raise ExportError(
             f"a calibration cache is of one graph, and {bundle.manifest.name} has several", "give samples: --data D"
