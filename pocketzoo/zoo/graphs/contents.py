@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onnx import GraphProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, read_names
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, graphs, nodes, read_names
 
 
 def replace_nodes(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
@@ -35,6 +35,13 @@ def drop_dead(graph: GraphProto) -> None:
     if len(kept) < len(graph.node):
         replace_nodes(graph, reversed(kept))
         drop_unread(graph)
+
+
+def stored_bytes(model: ModelProto) -> int:
+    """Of the constants of a graph, at any depth, those in Constant nodes too."""
+    held = [held_tensor(node) for node in nodes(model.graph.node, *(function.node for function in model.functions))]
+    stored = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
+    return sum(tensor.ByteSize() for tensor in (*stored, *held) if tensor is not None)
 
 
 def held_tensor(node: NodeProto) -> TensorProto | None:

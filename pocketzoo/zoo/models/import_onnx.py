@@ -37,6 +37,7 @@ from pocketzoo.zoo.data.processors.open_processor import (
     open_config,
     spec_and_config,
 )
+from pocketzoo.zoo.graphs.contents import stored_bytes
 from pocketzoo.zoo.graphs.cost import parameters_of
 from pocketzoo.zoo.graphs.float_precision import float_precision
 from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
@@ -51,6 +52,8 @@ from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
 from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
+
+GROWN = 0.1  # of the bytes of a file, from which on it is said that what is stored is more
 
 
 @survives_exit
@@ -234,7 +237,7 @@ def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Pr
     if broken := not_numbers(model):
         progress.say(f"{path.name} has values in {broken!r} that are no numbers (NaN)")
     try:
-        return tidied_graph(model, path, told, progress)
+        batched = tidied_graph(model, path, told, progress)
     except UnsupportedModelError as error:
         if not (found := random_nodes(model)):
             raise
@@ -243,6 +246,13 @@ def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Pr
             f"{path} gives another answer each time: {node} makes random numbers",
             "export it for inference, or with the random numbers as an input",
         ) from error
+    written, stored = map(stored_bytes, (model, batched.graph))
+    if stored - written > GROWN * model.ByteSize():
+        progress.say(
+            f"{path.name} computes weights of constants, which are stored: {written:,} -> {stored:,} bytes of "
+            "constants, and steps are measured against these"
+        )
+    return batched
 
 
 def _refuse(model: ModelProto, path: Path, files: Collection[str]) -> None:

@@ -257,3 +257,19 @@ def test_a_weight_that_is_no_number_is_named(tmp_path):
     told = Told()
     open_graph(tmp_path / "m.onnx", progress=told)
     assert "m.onnx has values in 'w' that are no numbers (NaN)" in told.said
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_weights_that_are_computed_of_constants_are_said_to_be_stored(size, tmp_path):
+    """Of one number: 64 x 64 floats are more than the file, 4 x 4 are not worth a word beside another weight."""
+    nodes = [node("Expand", "one shape", "w"), node("MatMul", "x w", "a"), node("MatMul", "a v", "y")]
+    wide = 2 if size == 64 else 400
+    made = model(
+        nodes, [info("x", "n", size)], [info("y", "n", wide)], 17, 8,
+        one=np.float32(1.5), shape=np.array([size, size]), v=weight(size, wide),
+    )  # fmt: skip
+    onnx.save(made, tmp_path / "m.onnx")
+    told = Told()
+    stored = open_graph(tmp_path / "m.onnx", progress=told).graph("").stat().st_size
+    said = [text for text in told.said if "computes weights of constants" in text]
+    assert bool(said) == (size == 64) == (stored > 1.1 * (tmp_path / "m.onnx").stat().st_size)
