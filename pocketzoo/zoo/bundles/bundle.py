@@ -157,6 +157,8 @@ def _identity(path: Path) -> tuple[int, ...]:
 def _read(path: Path) -> Bundle:
     manifest_path = path / MANIFEST
     if not manifest_path.is_file():
+        if path.suffix == ".onnx" and not path.exists():
+            raise BundleError(f"there is no file {path}", "check the path")
         what = f"{path} is not a bundle (it has no {MANIFEST})" if path.exists() else f"there is no bundle at {path}"
         raise BundleError(what, "make one with: pocketzoo fit ... -o BUNDLE")
     manifest = _manifest_at(path)

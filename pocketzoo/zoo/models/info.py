@@ -17,7 +17,7 @@ from pocketzoo.zoo.catalog.head_task import possible_tasks
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.models.open_remote import open_remote
-from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.models.resolver import Resolver, is_path
 
 
 @survives_exit
@@ -42,7 +42,7 @@ def info(
     entries = [entry for kind in KINDS if (entry := resolver.registry.entries(kind).get(name))]
     if entries and not (path / MANIFEST).is_file():  # a plugin's own folder is called as what it declares
         return _of(name, entries, resolver.registry)
-    if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
+    if is_path(name):
         return {"bundle": str(path), **_of_manifest(read_bundle(path).manifest)}
     known = [n for kind in KINDS for n in resolver.registry.entries(kind)]
     raise UnknownNameError(

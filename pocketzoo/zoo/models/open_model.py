@@ -22,7 +22,7 @@ from pocketzoo.zoo.data.processors.open_processor import processor_entries
 from pocketzoo.zoo.models.heads import channels
 from pocketzoo.zoo.models.open_remote import open_remote
 from pocketzoo.zoo.models.provenance import provenance
-from pocketzoo.zoo.models.resolver import Resolver
+from pocketzoo.zoo.models.resolver import Resolver, is_path
 
 if TYPE_CHECKING:
     from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
@@ -68,7 +68,7 @@ def open_model(
             from pocketzoo.zoo.models.import_onnx import open_graph
 
             return open_graph(path, metadata, progress=progress)
-        if path.exists() or len(path.parts) > 1 or name.startswith("file:"):
+        if is_path(name):
             return read_bundle(path)
         if name not in backbones:
             models = [known for known, entry in backbones.items() if entry.spec.head]

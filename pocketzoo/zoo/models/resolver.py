@@ -373,3 +373,9 @@ def _json(path: Path, repo_id: str) -> dict[str, Any]:
             f"{CONFIG} of {repo_id} is not valid JSON: {error}", "tell the repository's author"
         ) from error
     return data if isinstance(data, dict) else {}
+
+
+def is_path(reference: str) -> bool:
+    """Whether what a user names is a place on this machine, there or not, and no registered name."""
+    path = Path(reference.removeprefix("file:"))
+    return path.exists() or len(path.parts) > 1 or reference.startswith("file:") or path.suffix == ".onnx"

@@ -25,6 +25,7 @@ from pocketzoo.zoo.catalog.registry import Entry, Registry
 from pocketzoo.zoo.catalog.specs import HubFile, Weights
 from pocketzoo.zoo.hub.weights import read_weights
 from pocketzoo.zoo.models.build import load_module
+from pocketzoo.zoo.models.info import info
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.provenance import provenance
 
@@ -141,6 +142,13 @@ def test_an_unknown_name_gets_the_nearest(registry, refused, name, hint):
 def test_a_path_that_is_not_there_is_no_name(registry, refused, path):
     with refused(BundleError, f"there is no bundle at {path}", hint="pocketzoo fit"):
         open_model(path, registry=registry)
+
+
+@pytest.mark.parametrize("path", ["net.onnx", "no/such/net.onnx", "file:net.onnx"])
+def test_a_graph_that_is_not_there_is_a_file(registry, refused, path):
+    for opens in (open_model, info):
+        with refused(BundleError, f"there is no file {path.removeprefix('file:')}", hint="check the path"):
+            opens(path, registry=registry)
 
 
 def registry_with(**changes) -> Registry:
