@@ -6,6 +6,7 @@ import builtins
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TextIO
 
@@ -127,6 +128,21 @@ def show_warning(
         echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
+@contextmanager
+def _set(*variables: str) -> Iterator[None]:
+    """Environment variables that are 1 while a command runs: who calls it from Python has them as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(dict.fromkeys(variables, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 @click.group(
     cls=Commands,
     commands=Modules(),
@@ -135,15 +151,15 @@ def show_warning(
 @click.version_option(__version__, "-V", "--version", message="pocketzoo %(version)s")
 @click.option("--offline", is_flag=True, help="Use stored files only.")
 @click.option("--no-cache", is_flag=True, help="Compute anew.")
-def cli(offline: bool, no_cache: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, offline: bool, no_cache: bool) -> None:
     """Take a pretrained model, fit it to your data, run it on an edge GPU. A MODEL is
     a bundle (of fit or compress), a registered name, or hf://org/name.
     """
-    if offline:
-        os.environ[ONNXRUNTIME] = "1"  # whatever it was
-        os.environ["HF_HUB_OFFLINE"] = "1"  # the Hub's client reads it when it is imported, which is later
+    if offline:  # whatever they were; the Hub's client reads its own when it is imported, which is later
+        context.with_resource(_set(ONNXRUNTIME, "HF_HUB_OFFLINE"))
     if no_cache:
-        os.environ[NO_CACHE] = "1"
+        context.with_resource(_set(NO_CACHE))
 
 
 def main() -> None:

@@ -84,6 +84,13 @@ def models_argument(f: F) -> F:
     return click.argument("models", metavar="MODEL...", nargs=-1, required=True, shell_complete=names("backbone"))(f)
 
 
+class _AskedLater(click.Option):
+    """An option that is required, which the command says: it knows what is missing."""
+
+    def value_is_missing(self, value: object) -> bool:
+        return False
+
+
 NO_DATA = "Missing option '--data'"
 
 
@@ -107,8 +114,9 @@ def data_option(required: bool) -> Callable[[F], F]:
             "--data",
             metavar="D",
             shell_complete=names("dataset"),
-            help="A registered name, a folder with one sub-folder per class, an .npz, or a table."
-            + "  [required]" * required,
+            help="A registered name, a folder with one sub-folder per class, an .npz, or a table.",
+            required=required,
+            cls=_AskedLater,
         )
         return data(text(label(cast("F", command))))
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from pocketzoo import __version__
 from pocketzoo.cli.endings import show_error
@@ -141,3 +143,18 @@ def test_an_old_name_is_a_note_on_stderr(shell, tmp_path):
 def test_any_other_warning_is_shown_as_python_shows_it(capsys):
     show_warning(UserWarning("mind the gap"), UserWarning, "x.py", 3)
     assert capsys.readouterr().err == "x.py:3: UserWarning: mind the gap\n"
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_what_is_switched_off_for_a_command_is_as_it_was_after_it(before, monkeypatch):
+    names = ("HF_HUB_OFFLINE", "ORT_DISABLE_TELEMETRY", "POCKETZOO_NO_CACHE")
+    seen = {}
+    monkeypatch.setattr("pocketzoo.cli.catalog.doctor.callback", lambda **_: seen.update(os.environ))
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+        if before is not None:
+            monkeypatch.setenv(name, before)
+    ended = CliRunner().invoke(cli, ["--offline", "--no-cache", "doctor"])
+    assert ended.exit_code == 0, ended.output
+    assert [seen[name] for name in names] == ["1"] * 3
+    assert [os.environ.get(name) for name in names] == [before] * 3
