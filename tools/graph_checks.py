@@ -21,7 +21,7 @@ from graph_generator import Generated
 from graph_noise import bound, noisy, operands
 from graph_recount import recounted
 from graph_runs import FEED, energy, every_node, outputs_of, referred, runs, unequal, wide
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 CALIBRATED, ROWS, FEW = 24, 32, 4  # samples of a plan, of a comparison, and of one with the reference evaluator
 # An error's energy over that of the simulation's: 1 in the median, and 4 at the most in hundreds of graphs.
@@ -34,6 +34,8 @@ LEVEL = 1e-6  # of the energy of an output, which float32 differs by from one or
 # Of the energy of that noise, which is step^2 / 12 a value: one that lies between two steps may go either way, and in a
 # graph that doubles or halves what is on steps all of them do.
 CUTS = 12.0
+UNSEEN = 4.0  # times the range of calibration that what a body reads has, where it is found in each run
+DYNAMIC = "DynamicQuantizeLinear"
 
 
 @dataclass
@@ -59,7 +61,7 @@ def reason_of(message: str) -> str:
 
 
 Change = Callable[[ModelProto, Any], ModelProto]
-Draws = Callable[[bool, int, frozenset[str] | None], FEED]
+Draws = Callable[[bool, bool, int, frozenset[str] | None], FEED]
 
 
 def anew(model: ModelProto, plan: Any, change: Change = lambda model, _: model) -> ModelProto:
@@ -71,6 +73,41 @@ def anew(model: ModelProto, plan: Any, change: Change = lambda model, _: model) 
     own = int8_bodies.without_bodies(plan)
     plain = elementwise.whole_gates(plain_operands(plain, own.layers))
     return change(smoothquant.apply(plain, int8.divisors(plan)), int8.with_needed_ranges(plain, own))
+
+
+def _with_ranges_of_runs(plan: Any, model: ModelProto, feed: FEED) -> Any:
+    """The plan with the ranges that dynamic layers find when they run, where these are wider than it says.
+
+    What they find inside of nodes is not seen, and taken to be up to ``UNSEEN`` times as wide.
+    """
+    bodies = {place: _wider(body) for place, body in plan.bodies.items()}
+    plan = dataclasses.replace(plan, bodies=bodies)
+    if not plan.dynamic:
+        return plan
+    floats = wide(anew(model, plan))
+    read = {node.input[0] for node in floats.graph.node if len(node.input) > 1 and layer_of(node) in plan.dynamic}
+    ranges = dict(plan.ranges)
+    for name, values in (feed | outputs_of(floats, feed)).items():
+        if name in read and name in ranges and values.size:
+            low, high = min(float(values.min()), ranges[name].low), max(float(values.max()), ranges[name].high)
+            ranges[name] = dataclasses.replace(ranges[name], low=low, high=high)
+    return dataclasses.replace(plan, ranges=ranges)
+
+
+def _wider(plan: Any) -> Any:
+    bodies = {place: _wider(body) for place, body in plan.bodies.items()}
+    if not plan.dynamic:
+        return dataclasses.replace(plan, bodies=bodies)
+    ranges = {
+        name: dataclasses.replace(each, low=UNSEEN * each.low, high=UNSEEN * each.high)
+        for name, each in plan.ranges.items()
+    }
+    return dataclasses.replace(plan, bodies=bodies, ranges=ranges)
+
+
+def layer_of(node: NodeProto) -> str:
+    """The name of the layer whose weight a node reads second."""
+    return str(node.input[1]).removesuffix(".weight")
 
 
 def _noisy(
@@ -85,7 +122,7 @@ def _noisy(
 
 def _rounded_tensors(encoded: ModelProto) -> frozenset[str]:
     """The tensors that a graph rounds, at any depth."""
-    cutting = ("QuantizeLinear", "DynamicQuantizeLinear")
+    cutting = ("QuantizeLinear", DYNAMIC)
     return frozenset(node.input[0] for node in every_node(encoded.graph) if node.op_type in cutting)
 
 
@@ -208,18 +245,20 @@ class Checker:
         return counted
 
     def _expected(self, graph: Generated, model: ModelProto, plan: Any, exact: FEED, checked: Checked) -> Draws:
-        """The energy of the noise that an output should have, by whether ranges are symmetric, the draw, and what is
-        rounded."""
+        """The energy of the noise that an output should have, by whether ranges are symmetric, whether some are
+        found in each run, the draw, and what is rounded."""
         feed = graph.feed(ROWS, 2)
         if (plain := anew(model, plan)) is not model:
             room = {name: 1e-8 * energy(out, 0) + 1e-12 for name, out in exact.items()}
             if wrong := unequal(outputs_of(plain, feed), exact, room):
                 checked.findings.append(f"written anew in floats: {wrong}")
 
+        found = _with_ranges_of_runs(plan, model, feed)
+
         @functools.cache
-        def expected(symmetric: bool, draw: int, only: frozenset[str] | None) -> FEED:
+        def expected(symmetric: bool, dynamic: bool, draw: int, only: frozenset[str] | None) -> FEED:
             change = functools.partial(_noisy, symmetric=symmetric, draw=draw, only=only)
-            simulated = outputs_of(anew(model, plan, change), feed)
+            simulated = outputs_of(anew(model, found if dynamic else plan, change), feed)
             return {name: energy(simulated[name], exact[name]) for name in exact}
 
         return expected
@@ -235,7 +274,9 @@ class Checker:
         feed = graph.feed(ROWS, 2)
         level = {name: LEVEL * energy(out, 0) + 1e-12 for name, out in exact.items()}
         given = outputs_of(encoded, feed)
-        symmetric, expected = target.int8.symmetric, draws(target.int8.symmetric, 0, None)
+        dynamic = any(node.op_type == DYNAMIC for node in every_node(encoded.graph))
+        drawn = functools.partial(draws, target.int8.symmetric, dynamic)
+        expected = drawn(0, None)
 
         def wrong() -> str:
             return unequal(given, exact, {name: NOISE * expected[name] + level[name] for name in exact})
@@ -244,7 +285,7 @@ class Checker:
             checked.count("ill-conditioned")
             cut = _rounded_tensors(encoded)
             for draw in range(DRAWS):
-                more = draws(symmetric, draw, cut)
+                more = drawn(draw, cut)
                 expected = {name: max(expected[name], more[name]) for name in exact}
                 if not wrong():
                     break

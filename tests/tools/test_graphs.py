@@ -30,7 +30,7 @@ from pocketzoo.compress.quantization.qdq import Int8Writer  # noqa: E402
 # layer's name, one of which a Loop reads as well.
 FOUND = (
     901000001, 901000323, 901000211, 902000726, 902000941, 903000355, 901000023, 911000269, 911000305, 911000698,
-    912000036, 913001301,
+    912000036, 913001301, 301000241, 301000611,
 )  # fmt: skip
 
 

@@ -243,8 +243,8 @@ class Int8Writer(QdqWriter):
             outputs, after = list(node.output), list[NodeProto]()
             if integer and is_quantizable(node):
                 after = self.layer(node)
-            if floats and self._is_shared(node):
-                node.input[0] = self.quantize_dequantize(node.input[0], of=outputs[0])
+            if floats and (moved := self._moved_of_shared(node)):
+                node.input[0] = self.quantize_dequantize(node.input[0], of=moved)
             self.nodes += [node, *after]
             for i, name in enumerate(node.input):
                 if name in renamed and not floats:
@@ -289,16 +289,22 @@ class Int8Writer(QdqWriter):
         floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
         return floats and not self.is_integer(node)
 
-    def _is_shared(self, node: NodeProto) -> bool:
-        """Whether somebody else reads the floats that a node moves before they are quantized.
+    def _moved_of_shared(self, node: NodeProto) -> str:
+        """What the floats are called when they are quantized that a node begins to move, where others read them too.
 
-        onnxruntime 1.31 would put the Q/DQ nodes before the move, and round what all of them read.
+        onnxruntime 1.31 would put the Q/DQ nodes before all the moves, and round what all of them read. "" elsewhere.
         """
         name, out = node.input[0], node.output[0]
-        if node.op_type not in MOVED or out not in self.ranges or out in self.index.outputs or name in self.ranges:
-            return False
-        readers = self.index.consumers.get(name, [])
-        return (name in self.index.outputs or len(readers) > 1) and out not in self.is_integer.captured
+        shared = name in self.index.outputs or len(self.index.consumers.get(name, [])) > 1
+        if node.op_type not in MOVED or name in self.ranges or not shared:
+            return ""
+        while out not in self.ranges and self.index.has_one_consumer(out):
+            (reader,) = self.index.consumers[out]
+            if reader.op_type not in MOVED or reader.input[0] != out or self.is_integer(reader):
+                return ""
+            out = reader.output[0]
+        left = out not in self.ranges or out in self.index.outputs or out in self.is_integer.captured
+        return "" if left else str(out)
 
     def _is_one(self, node: NodeProto) -> bool:
         """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""

@@ -940,3 +940,37 @@ def test_scale_and_zero_point_of_a_range(range_, written, scale, zero):
     found = activation_parameters(range_, written)
     assert found == (pytest.approx(scale), zero)
     assert found[1].dtype == zero.dtype
+
+
+BOTH = [node("Transpose", "f", "t", perm=[0, 2, 1]), node("Reshape", "t same", "g")]
+MOVED = {
+    "one": [node("Transpose", "f", "g", perm=[0, 2, 1])],
+    "two": BOTH,
+    "three": [
+        node("Unsqueeze", "f first", "u"),
+        node("Squeeze", "u first", "s"),
+        node("Transpose", "s", "g", perm=[0, 2, 1]),
+    ],
+    "two, and one is read beside": [*BOTH, node("Neg", "t", "z")],
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("others", ["output", "reader"])
+@pytest.mark.parametrize("moved", MOVED)
+def test_floats_that_are_read_as_they_are_are_not_rounded_for_being_moved_before_a_layer(moved, others, target):
+    """onnxruntime takes Q/DQ nodes back over moves, to whoever made what is moved."""
+    nodes, outputs = [node("Tanh", "x", "f"), *MOVED[moved], node("MatMul", "g w", "y")], ["y"]
+    if others == "reader":
+        nodes.append(node("Abs", "f", "a"))
+    outputs += ["f" if others == "output" else "a", *(["z"] if "beside" in moved else [])]
+    constants = {"w": weight(6, 10), "same": np.array([0, 4, 6]), "first": np.array([0])}
+    case_ = Case(nodes, tuple(outputs), constants, size=(6, 4))
+    model = case_.model()
+    encoded = int8.apply(model, int8.plan(model, Int8Config(), samples(case_, 16, seed=1)), TARGETS[target])
+    (feed,) = samples(case_, 1, seed=2)
+    wanted, given = run(model, feed, "ORT_DISABLE_ALL"), run(encoded, feed, "ORT_ENABLE_ALL")
+    assert len(wanted) == len(outputs)
+    for exact, other in zip(wanted[1:], given[1:], strict=True):
+        assert np.allclose(exact, other, rtol=0, atol=1e-6)
+    assert sqnr(given[0], wanted[0]) > LEAST
