@@ -10,7 +10,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
-from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.index import BY_CHANNEL, GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
 from pocketzoo.zoo.graphs.operators import operator_of
 
@@ -25,6 +25,7 @@ def tables(index: GraphIndex) -> list[str]:
         if tensor.data_type == TensorProto.FLOAT
         and len(tensor.dims) == 2
         and tensor.dims[0] * tensor.dims[1] >= LEAST
+        and index.opset >= BY_CHANNEL
         and name in index.consumers
         and name not in index.outputs
         and all(_looks_up(node, name) for node in index.consumers[name])

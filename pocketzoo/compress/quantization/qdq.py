@@ -121,7 +121,13 @@ class Integers:
 def moves(node: NodeProto) -> bool:
     """Whether values pass a node unchanged."""
     nearest = node.op_type != "Resize" or attribute(node, "mode", b"nearest") == b"nearest"
+    nearest = nearest and not names_axes(node)
     return node.op_type in MOVES or (node.op_type in PASSING and nearest)
+
+
+def names_axes(node: NodeProto) -> bool:
+    """A Resize of some axes alone: between Q/DQ nodes onnxruntime 1.31 loses their sizes and fails."""
+    return node.op_type == "Resize" and attribute(node, "axes", None) is not None
 
 
 class QdqWriter:
@@ -286,7 +292,7 @@ class Int8Writer(QdqWriter):
         one scale for the whole tensor. So does what moves floats: onnxruntime 1.31 would make Q/DQ nodes after it, of
         the wrong type for int8 from opset 21 on.
         """
-        floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node)
+        floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node) or names_axes(node)
         return floats and not self.is_integer(node)
 
     def _moved_of_shared(self, node: NodeProto) -> str:

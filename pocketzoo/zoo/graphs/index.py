@@ -17,6 +17,7 @@ from pocketzoo.zoo.graphs.operators import OPERATORS, QUANTIZABLE, channels, is_
 from pocketzoo.zoo.graphs.shape_inference import inferred
 
 Dims = list[int | str]
+BY_CHANNEL = 13  # opset that scales of QuantizeLinear for each channel begin with
 SMALL = 64  # values of a constant that may be a shape
 _LISTED = " and ".join((", ".join(QUANTIZABLE[:-1]), QUANTIZABLE[-1]))
 
@@ -257,6 +258,8 @@ def _is_finite(tensor: TensorProto) -> bool:
 def _unsuited(node: NodeProto, index: GraphIndex) -> str:
     """Why a layer stays in floats; "" where it need not."""
     weight = index.constants[node.input[1]]
+    if index.opset < BY_CHANNEL:
+        return f"its graph has opset {index.opset}, which cannot be raised; int8 by channel is from {BY_CHANNEL} on"
     if weight.data_type != TensorProto.FLOAT:
         return f"its weight is in {TensorProto.DataType.Name(weight.data_type).lower()}"
     if not all(_is_finite(index.constants[name]) for name in node.input[2:] if name in index.constants):

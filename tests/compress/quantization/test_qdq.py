@@ -35,6 +35,7 @@ class Case:
     size: tuple[int, ...] = (16,)
     left: tuple[str, ...] = ()
     batch: int | str = "n"
+    opset: int = 17
 
     def model(self) -> onnx.ModelProto:
         outputs = [helper.make_empty_tensor_value_info(name) for name in self.outputs]
@@ -45,7 +46,7 @@ class Case:
             outputs,
             [numpy_helper.from_array(np.asarray(v), k) for k, v in self.constants.items()],
         )
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
         inferred = onnx.shape_inference.infer_shapes(made)
         for i, value in enumerate(inferred.graph.output):
             if value.name in self.constants:
@@ -776,6 +777,39 @@ def _():
             "zero": np.array([0], np.int64), "one": np.array([1], np.int64),
         },
         size=(5, 16),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13])
+def test_a_graph_of_an_opset_without_scales_by_channel_stays_in_floats_by_name(opset):
+    case_ = Case(
+        [node("Gather", "t i", "e"), node("MatMul", "x w", "a"), node("Add", "a e", "y")],
+        constants={"w": weight(16, 16), "t": weight(64, 16), "i": np.array(3)},
+        opset=opset,
+    )
+    model = case_.model()
+    plan = int8.plan(model, Int8Config(), samples(case_, 8, seed=1))
+    assert bool(plan.layers) == (opset >= 13)
+    assert (f"opset {opset}" in plan.left.get("w", "")) == (opset < 13)
+    for target in TARGETS.values():
+        onnx.checker.check_model(int8.apply(model, plan, target), full_check=True)
+
+
+@case("some axes resized", "sizes", "scales")
+def _(kind):
+    read = "a   sizes" if kind == "sizes" else "a  scales"
+    return Case(
+        [
+            node("Conv", "x w", "a"),
+            node("Resize", read, "r", axes=[2, 3], mode="nearest", coordinate_transformation_mode="asymmetric"),
+            node("Conv", "r v", "y"),
+        ],
+        constants={
+            "w": weight(8, 3, 3, 3), "v": weight(4, 8, 1, 1),
+            "sizes": np.array([8, 12]), "scales": np.array([2, 2], np.float32),
+        },
+        size=(3, 6, 8),
+        opset=18,
     )  # fmt: skip
 
 
