@@ -30,6 +30,7 @@ STEPS = 255  # of a range
 LIKE = 2.0  # a part with less than half of the range of all loses a bit or more
 KEPT = np.linspace(1.0, 0.05, 39)  # of what lies below zero, that is tried
 GATE = "HardSigmoid"
+NO_GATES = 22  # opset that onnxruntime 1.31 has no kernel of HardSigmoid from on
 BOUNDED = {GATE, "Sigmoid", "Softmax"}  # between 0 and 1, whatever they read
 UNARY = {*BOUNDED, "LeakyRelu"}
 
@@ -152,7 +153,8 @@ def whole_gates(model: ModelProto) -> ModelProto:
 
     What is made anew has the same names each time, and what reads the result reads it by its name.
     """
-    found = _gates(GraphIndex(model))
+    index = GraphIndex(model)
+    found = _gates(index) if index.opset < NO_GATES else {}
     if not found:
         return model
     fused = ModelProto()

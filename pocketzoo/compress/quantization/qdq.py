@@ -66,7 +66,7 @@ class Integers:
         if is_quantizable(node):
             return index.is_layer(node) and layer_name(node.input[1]) in self.layers
         if moves(node) and (node.op_type in MOVES or node.op_type in self.operators):
-            left = self.recurs(node.output[0]) or not self.captured.isdisjoint(node.output)
+            left = self._stays(node.output) or node.output[0] in self._sliced
             return self._made_by_integers(node.input[0]) and not left
         if node.op_type not in self.operators - PASSING or any(name in index.constants for name in node.input):
             return False
@@ -99,6 +99,24 @@ class Integers:
             here = recurring if moved or node.op_type in RECURRENT else others
             here.update((*node.input, *captured(node)))
         return recurring - others - {""}  # what is left out
+
+    def _stays(self, outputs: Collection[str]) -> bool:
+        """Whether what moves a tensor to there moves floats, for those who read it."""
+        return any(map(self.recurs, outputs)) or not self.captured.isdisjoint(outputs)
+
+    @cached_property
+    def _sliced(self) -> set[str]:
+        """What a Slice of floats reads, moved or as it is.
+
+        onnxruntime 1.31 takes Q/DQ nodes on over moves, and those after a Slice have the wrong type for int8 from opset
+        21 on.
+        """
+        found = set[str]()
+        for node in reversed(self.index.nodes):
+            slices = node.op_type == "Slice" and ("Slice" not in self.operators or self._stays(node.output))
+            if slices or (node.op_type in MOVES and node.output[0] in found):
+                found.add(node.input[0])
+        return found
 
     @cached_property
     def captured(self) -> set[str]:

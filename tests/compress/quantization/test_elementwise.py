@@ -257,3 +257,14 @@ def test_what_a_layer_reads_joined_is_joined_in_eight_bits():
     model = detector(layer=True)
     samples = [{"x": x} for x in np.random.default_rng(3).normal(0, 1, (2, 8, 3, 8, 8)).astype(np.float32)]
     assert {"k.j", "l.j", "o", "moved"} <= set(int8.plan(model, Int8Config(skip=()), samples).ranges)
+
+
+@pytest.mark.parametrize(("opset", "fused"), [(21, True), (22, False)])
+def test_gates_are_one_operator_where_onnxruntime_has_a_kernel_of_it(opset, fused):
+    given = model("hard swish, divided")
+    given.opset_import[0].version = opset
+    made = whole_gates(given)
+    assert ("HardSigmoid" in {n.op_type for n in made.graph.node}) == fused
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    (value,) = session.get_inputs()
+    assert session.run(None, {value.name: np.ones((1, *value.shape[1:]), np.float32)})

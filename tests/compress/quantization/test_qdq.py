@@ -795,6 +795,25 @@ def test_a_graph_of_an_opset_without_scales_by_channel_stays_in_floats_by_name(o
         onnx.checker.check_model(int8.apply(model, plan, target), full_check=True)
 
 
+@case("a slice of what is moved and is an output", 17, 21)
+def _(opset):
+    return Case(
+        [
+            node("MatMul", "x w", "a"),
+            node("Reshape", "a turned", "m"),
+            node("Slice", "m first second axis", "s"),
+            node("Mul", "s s", "y"),
+        ],
+        outputs=("y", "m"),
+        constants={
+            "w": weight(8, 12), "turned": np.array([0, 3, 8]), "first": np.array([0]), "second": np.array([1]),
+            "axis": np.array([1]),
+        },
+        size=(2, 8),
+        opset=opset,
+    )  # fmt: skip
+
+
 @case("some axes resized", "sizes", "scales")
 def _(kind):
     read = "a   sizes" if kind == "sizes" else "a  scales"
