@@ -131,7 +131,7 @@ def test_sqnr_of_a_scaled_graph(tmp_path_factory, scale, seed):
 def test_outputs_that_are_no_numbers_are_an_error(folder, identity, bad, refused):
     """``sqnr`` None says "equal": a graph that gives NaN must not look perfect."""
     broken = affine(folder / f"broken{bad}.onnx", np.eye(CLASSES), np.array([bad, 0, 0, 0]))
-    with refused(BundleError, broken, "finite"):
+    with refused(BundleError, broken.stem, "finite", hint="--data"):
         score(identity, broken, of=data(ONE_HOT))
 
 

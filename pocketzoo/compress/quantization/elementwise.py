@@ -210,7 +210,13 @@ def _gate(index: GraphIndex, last: NodeProto) -> _Written | None:
         if low != 0.0 or high is None or addition is None or addition.op_type != "Add" or not index.shapes.get(read):
             continue  # of what has no axes, one number with an axis makes a vector
         shift = _scalar(index, next((name for name in addition.input if name != read), ""))
-        if read in addition.input and shift is not None and width > 0 and abs(high - width) <= 1e-6 * width:
+        if (
+            index.is_float(read)
+            and read in addition.input
+            and shift is not None
+            and width > 0
+            and abs(high - width) <= 1e-6 * width
+        ):
             return _Written(read, shift, width, (addition.output[0], clip.output[0], product.output[0]))
     return None
 

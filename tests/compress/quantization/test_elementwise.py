@@ -268,3 +268,15 @@ def test_gates_are_one_operator_where_onnxruntime_has_a_kernel_of_it(opset, fuse
     session = onnxruntime.InferenceSession(made.SerializeToString())
     (value,) = session.get_inputs()
     assert session.run(None, {value.name: np.ones((1, *value.shape[1:]), np.float32)})
+
+
+def test_a_gate_of_doubles_stays_as_it_is():
+    """onnxruntime has a kernel of HardSigmoid for float32 alone."""
+    wide = [helper.make_node("Cast", ["x"], ["a"], to=TensorProto.DOUBLE), *BETWEEN["hard swish, divided"]]
+    graph = helper.make_graph(
+        wide, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("b", TensorProto.DOUBLE, ["n", 4])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in NUMBERS.items()],
+    )  # fmt: skip
+    given = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert whole_gates(given) is given

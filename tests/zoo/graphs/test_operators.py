@@ -41,7 +41,8 @@ ALONE = {
     "zoo/graphs/rewriting/batch_norms.py": ({"Conv"}, "takes in what scales its channels after it"),
     "zoo/graphs/rewriting/branches.py": ({"Gather"}, "takes a length out of a shape"),
     "zoo/graphs/cost.py": ({"Gather"}, "looks behind the lookup of a codebook"),
-    "zoo/graphs/rewriting/half_precision.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
+    "deploy/half_rescue.py": ({"Gather"}, "takes the flag of a place out of all of them"),
+    "zoo/graphs/rewriting/half_limits.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
     "zoo/graphs/operator_macs.py": (
         {"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "RNN"},
         "what they multiply, with that of operators that need no weight",

@@ -23,7 +23,8 @@ from pocketzoo.zoo.graphs.index import BY_CHANNEL, GraphIndex, graph_inputs, ops
 from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
 from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 
-NEWER = 17  # what graphs below BY_CHANNEL are converted to
+OPSET = BY_CHANNEL  # graphs below are converted to NEWER
+NEWER = 17
 KEEPS_SHAPES = ("MatMulAddFusion",)  # onnxruntime's rewrites that write a batch of fixed size into the graph
 IR = 8  # up to 3 a constant had to be an input as well; functions began with 8
 
@@ -50,7 +51,7 @@ def tidied_graph(
     tidy.graph.input.extend(inputs)
     drop_dead(tidy.graph)  # onnxruntime was seen to abort at an integer product whose result nobody reads
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
-    newer = raised(tidy, NEWER) if opset_of(tidy) < BY_CHANNEL else None
+    newer = raised(tidy, NEWER) if opset_of(tidy) < OPSET else None
     if newer is None:
         return _batched(model, tidy, path, told, progress, as_written=as_written)
     try:
