@@ -154,23 +154,10 @@ def nested(draft: Draft, x: Value) -> Value | None:
         helper.make_node("If", [told], [made], then_branch=then, else_branch=other),
         helper.make_node("Tanh", [made], [copy]),
     ]
-    body = helper.make_graph(
-        nodes,
-        "body",
-        [
-            helper.make_tensor_value_info(turn, TensorProto.INT64, []),
-            helper.make_tensor_value_info(go_on, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(read, draft.kind, dims),
-        ],
-        [
-            helper.make_tensor_value_info(kept, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(made, draft.kind, dims),
-            helper.make_tensor_value_info(copy, draft.kind, dims),
-        ],
-    )
-    count, first = draft.stored(np.array(2, np.int64), "m"), draft.stored(np.array(True), "c")
+    turns = draft.loop(x, (turn, go_on, read, kept), nodes, (made, copy))
     names = [draft.name("last"), draft.name("turns")]
-    draft.nodes.append(helper.make_node("Loop", [count, first, x.name], names, body=body))
+    turns.output.extend(names)
+    draft.nodes.append(turns)
     if draft.chance(0.5):
         return Value(names[0], x.dims)
     total = draft.reduce("ReduceMean", names[1], [0], keep=False)

@@ -228,6 +228,30 @@ class Draft:
         self.weights.append(Weight(name, array))
         return name
 
+    def loop(self, x: Value, names: Sequence[str], nodes: Sequence[NodeProto], made: Sequence[str]) -> NodeProto:
+        """A Loop of two turns that begins with ``x``, still without outputs.
+
+        ``names``: of the turn, whether to go on, what is read, and whether the next turn goes on. ``made`` is the next
+        state, and what each turn gives besides.
+        """
+        turn, go_on, read, kept = names
+        dims = ["n" if dim is None else dim for dim in x.dims]
+        body = helper.make_graph(
+            nodes,
+            "body",
+            [
+                helper.make_tensor_value_info(turn, TensorProto.INT64, []),
+                helper.make_tensor_value_info(go_on, TensorProto.BOOL, []),
+                helper.make_tensor_value_info(read, self.kind, dims),
+            ],
+            [
+                helper.make_tensor_value_info(kept, TensorProto.BOOL, []),
+                *(helper.make_tensor_value_info(name, self.kind, dims) for name in made),
+            ],
+        )
+        count, first = self.stored(np.array(2, np.int64), "m"), self.stored(np.array(True), "c")
+        return helper.make_node("Loop", [count, first, x.name], [], body=body)
+
     def one(self, x: Value) -> str:
         """The number 1, computed from how many channels ``x`` has: no sample changes it, and no runtime has to know."""
         axis = next(axis for axis in range(1, x.rank) if x.dims[axis])

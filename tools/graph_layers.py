@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 from graph_draft import Draft, Value
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 
 def _divisors(number: int) -> list[int]:
@@ -225,22 +225,9 @@ def loop(draft: Draft, x: Value) -> Value | None:
     size = x.dims[-1] or 0
     outer = draft.weight(draft.normal(size, size, fan=size), x)
     turn, go_on, read, kept, made = (draft.name(each) for each in ("turn", "go", "read", "kept", "made"))
-    dims = ["n" if dim is None else dim for dim in x.dims]
-    body = helper.make_graph(
-        [helper.make_node("Identity", [go_on], [kept]), helper.make_node("MatMul", [read, outer], [made])],
-        "body",
-        [
-            helper.make_tensor_value_info(turn, TensorProto.INT64, []),
-            helper.make_tensor_value_info(go_on, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(read, draft.kind, dims),
-        ],
-        [
-            helper.make_tensor_value_info(kept, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(made, draft.kind, dims),
-        ],
-    )
-    count, first = draft.stored(np.array(2, np.int64), "m"), draft.stored(np.array(True), "c")
-    return draft.node("Loop", [count, first, x.name], x.dims, body=body)
+    nodes = [helper.make_node("Identity", [go_on], [kept]), helper.make_node("MatMul", [read, outer], [made])]
+    turns = draft.loop(x, (turn, go_on, read, kept), nodes, (made,))
+    return draft.node("Loop", turns.input, x.dims, body=turns.attribute[0].g)
 
 
 def scan(draft: Draft, x: Value) -> Value | None:

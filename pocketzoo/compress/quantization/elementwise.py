@@ -117,7 +117,11 @@ def without_unlike_joins(
     Boxes in pixels beside scores between 0 and 1, at the end of a detector, would leave four levels of the scores.
     Where a layer with weights reads the whole it has one step anyway. ``passes``: values go through a node unchanged.
     """
-    wanted = _read_by_layers(index, passes)
+    # The tensors that layers with weights read, as they are, activated, or through what only passes them on.
+    wanted = index.read_through(
+        lambda node: node.input if operator_of(node) is not None else (),
+        lambda node: passes(node) or node.op_type in ("Concat", "Relu", "Clip"),
+    )
     unlike = set[str]()
     for node in index.nodes:
         joins = node.op_type == "Concat" and node.domain in STANDARD
@@ -129,16 +133,6 @@ def without_unlike_joins(
             if widths and max(widths) > LIKE * min(widths):
                 unlike.add(node.output[0])
     return {name: range_ for name, range_ in ranges.items() if name not in unlike}
-
-
-def _read_by_layers(index: GraphIndex, passes: Callable[[NodeProto], bool]) -> set[str]:
-    """The tensors that layers with weights read, as they are, activated, or through what only passes them on."""
-    found = set[str]()
-    for node in reversed(index.nodes):
-        through = passes(node) or node.op_type in ("Concat", "Relu", "Clip")
-        if operator_of(node) is not None or (through and not found.isdisjoint(node.output)):
-            found.update(node.input)
-    return found
 
 
 def _follows(index: GraphIndex, name: str) -> bool:

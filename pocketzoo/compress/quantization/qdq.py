@@ -5,7 +5,7 @@ Every runtime reads them; where they stand and which integers they use is what d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -111,22 +111,17 @@ class Integers:
         onnxruntime 1.31 takes Q/DQ nodes on over moves, and those after a Slice have the wrong type for int8 from opset
         21 on.
         """
-        found = set[str]()
-        for node in reversed(self.index.nodes):
+
+        def sliced(node: NodeProto) -> Sequence[str]:
             slices = node.op_type == "Slice" and ("Slice" not in self.operators or self._stays(node.output))
-            if slices or (node.op_type in MOVES and node.output[0] in found):
-                found.add(node.input[0])
-        return found
+            return node.input[:1] if slices else ()
+
+        return self.index.read_through(sliced, lambda node: node.op_type in MOVES)
 
     @cached_property
     def captured(self) -> set[str]:
         """What graphs inside nodes read, moved or as it is: onnxruntime 1.31 aborts where it moves Q/DQ nodes there."""
-        found = set[str]()
-        for node in reversed(self.index.nodes):
-            found.update(captured(node))
-            if moves(node) and not found.isdisjoint(node.output):
-                found.add(node.input[0])
-        return found
+        return self.index.read_through(captured, moves)
 
     def _made_by_integers(self, name: str) -> bool:
         """Whether the producer of a tensor runs on integers, seen through one activation."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.zoo.catalog.signature import BATCH, ModelSignature, TensorSpec
-from pocketzoo.zoo.data.npz_files import SUFFIXES, array_files, read_arrays_of
+from pocketzoo.zoo.data.npz_files import NOT_INPUTS, SUFFIXES, array_files, read_arrays_of
 
 
 def shown_lengths(data: Path, signature: ModelSignature) -> dict[str, int]:
@@ -29,7 +29,7 @@ def lengths_of(arrays: Arrays, inputs: Sequence[TensorSpec]) -> dict[str, int]:
     """The same of arrays, rows of which are samples."""
     called: Mapping[str, str] = {}
     if len(inputs) == 1 and inputs[0].name not in arrays:
-        others = [name for name in arrays if name not in ("y", "labels")]
+        others = [name for name in arrays if name not in NOT_INPUTS]
         called = {inputs[0].name: others[0]} if len(others) == 1 else {}
     seen: dict[str, set[int]] = {}
     for tensor in inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 
@@ -133,6 +133,17 @@ class GraphIndex:
         if self.has_one_consumer(name) and consumers[0].op_type in activations:
             return str(consumers[0].output[0])
         return name
+
+    def read_through(
+        self, reads: Callable[[NodeProto], Iterable[str]], passes: Callable[[NodeProto], bool]
+    ) -> set[str]:
+        """What nodes read (``reads`` says of each), as it is or through nodes that pass it on."""
+        found = set[str]()
+        for node in reversed(self.nodes):
+            found.update(reads(node))
+            if passes(node) and not found.isdisjoint(node.output):
+                found.update(node.input)
+        return found
 
     def is_layer(self, node: NodeProto) -> bool:
         """Whether a node is a Conv, Gemm or MatMul of the standard with a constant weight, of any type."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto
 
+from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
 from pocketzoo.zoo.graphs.fresh_names import STANDARD
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -23,7 +24,7 @@ from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
 KEEPS = ("Cast", "DequantizeLinear", "Identity", "QuantizeLinear")  # every value where it is
 SHAPES = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")  # the order of values
 PICKS = ("Slice", "Split")  # some of the values
-FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+FLOATS = (TensorProto.FLOAT, *OTHER_FLOATS)
 DEPTH = 8  # of concatenations in one another
 
 

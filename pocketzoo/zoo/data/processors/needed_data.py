@@ -6,6 +6,7 @@ from pocketzoo.core.errors import PocketzooError
 from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
+from pocketzoo.zoo.data.processors.base import by
 from pocketzoo.zoo.data.processors.open_processor import feeding, suffixes
 
 SHOWN = 4  # inputs
@@ -21,7 +22,7 @@ def needed_data(signature: ModelSignature, source: str, registry: Registry | Non
 
 
 def _told(tensor: TensorSpec) -> str:
-    return f"{tensor.name!r} ({' x '.join([tensor.dtype, *map(str, tensor.shape)]).replace(' x ', ' ', 1)})"
+    return f"{tensor.name!r} ({tensor.dtype}{' ' + by(tensor.shape) if tensor.shape else ''})"
 
 
 def _files(inputs: tuple[TensorSpec, ...], source: str, registry: Registry) -> list[str]:
