@@ -117,7 +117,7 @@ def _best(
         taken.append(i)
         tried.append((worst(noise([layer for each in taken for layer in groups[each]])), list(taken)))
     least = min((measured for measured, _ in tried), default=whole)
-    if least > HALF * whole:
+    if least >= HALF * whole:  # an infinite one too: noise where there is no signal
         return []
     return next(chosen for measured, chosen in tried if measured <= CLOSE * least)
 

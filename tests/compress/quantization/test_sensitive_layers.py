@@ -68,6 +68,12 @@ def test_what_would_leave_most_in_float_is_not_done():
     assert noise.found() == {}
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_noise_where_there_is_no_signal_leaves_nothing_in_float(count):
+    """Its power over that of the signal is infinite, with any layer in float that leaves another in int8."""
+    assert not Additive(**many(count, float("inf"))).found()
+
+
 def test_layers_that_come_after_one_another_are_tried_together_where_there_are_many():
     groups = neighbors([f"l{i}" for i in range(1000)])
     assert len(groups) <= TRIALS
