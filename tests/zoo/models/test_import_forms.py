@@ -11,8 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from told import Told
 
 from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
@@ -273,3 +275,25 @@ def test_weights_that_are_computed_of_constants_are_said_to_be_stored(size, tmp_
     stored = open_graph(tmp_path / "m.onnx", progress=told).graph("").stat().st_size
     said = [text for text in told.said if "computes weights of constants" in text]
     assert bool(said) == (size == 64) == (stored > 1.1 * (tmp_path / "m.onnx").stat().st_size)
+
+
+@pytest.mark.parametrize("batch", ["n", 1], ids=["free", "fixed at one"])
+@pytest.mark.parametrize("rows", [[-1], [-1, 3]], ids=["numbers", "rows of numbers"])
+def test_an_output_of_several_rows_a_sample_is_not_cut_into_one_each(rows, batch, tmp_path):
+    """A label for each of five tokens: of two samples there are ten in a row, and the second's are the last five."""
+    size = rows[-1] if len(rows) > 1 else 1
+    made = model(
+        [node("MatMul", "x w", "a"), node("Reshape", "a rows", "y")],
+        [info("x", batch, 5, 4)],
+        [info("y", *("m", 3)[: len(rows)])],
+        17,
+        9,
+        w=weight(4, size),
+        rows=np.array(rows),
+    )
+    bundle, samples = open_graph_of(made, tmp_path), weight(3, 5, 4, seed=1)
+    with open_artifact(artifact_of(bundle), OnnxRunner) as runner:
+        answers = runner.infer({"x": samples})["y"]
+    assert bundle.manifest.one_by_one
+    assert answers.shape == (3, 5, *rows[1:])
+    np.testing.assert_allclose(answers.reshape(3, 5, size), samples @ weight(4, size), rtol=1e-5, atol=1e-5)

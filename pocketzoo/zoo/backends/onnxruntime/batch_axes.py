@@ -158,7 +158,7 @@ def output_axes(
     """The axis of samples of each output, if a guess about the inputs is right; None for one that all samples share.
 
     A batch is run in two parts and as a whole: what comes out of the whole has to be what comes out of the parts, one
-    after the other along one axis, or the same of all three.
+    after the other along one axis that is as long as there are samples, or the same of all three.
 
     Raises:
         UnsupportedModelError: it is not so, by the name of the output; or no output depends on the samples.
@@ -175,7 +175,8 @@ def output_axes(
 def _axes_of(
     session: BoundedSession, inputs: Sequence[TensorSpec], guess: Guess, filling: Filling, seed: int
 ) -> dict[str, int | None]:
-    first = example(inputs, guess, guess.fixed or FIRST, filling, seed)
+    count = guess.fixed or FIRST
+    first = example(inputs, guess, count, filling, seed)
     second = example(inputs, guess, OTHER if guess.fixed == SECOND else SECOND, filling, seed + 1)
     names = [output.name for output in session.get_outputs()]
     feeds = [first, second, joined(first, second, guess.axes)]
@@ -186,10 +187,15 @@ def _axes_of(
         if not isinstance(both, np.ndarray):
             raise UnsupportedModelError(f"the output {name!r} is not a tensor", "export it with tensors only")
         places = [axis for axis in range(both.ndim) if _follows(both, one, other, axis)]
-        if places:
-            axes[name] = places[0]
+        if counting := [axis for axis in places if one.shape[axis] == count]:
+            axes[name] = counting[0]
         elif close(one, both) and close(other, both):
             axes[name] = None
+        elif places:  # such as those of a sample's tokens, one after the other: who has which, no axis says
+            raise MixedSamplesError(
+                f"the output {name!r} has {one.shape[places[0]]} rows of {count} samples, along one axis",
+                "export it with an axis for samples",
+            )
         else:
             raise MixedSamplesError(
                 f"the output {name!r} is not of one sample each: it depends on the others of a batch",
