@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -18,7 +19,7 @@ from pocketzoo.core.errors import ExportError
 from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.deploy.half_rescue import noisy_nodes
+from pocketzoo.deploy.half_rescue import fewest_nodes, noisy_nodes
 from pocketzoo.deploy.known_types import with_types
 from pocketzoo.deploy.reasons import by_reason, listed
 from pocketzoo.deploy.value_ranges import seen_values
@@ -89,10 +90,12 @@ def convert_half(
     model = modern(load_graph(graph), precision, target)
     plan, converted = half(model, target, precision, shown, outputs=outputs)
     ratios = _ratios(model, plan, converted, shown)
-    count = len(plan.nodes_of_floats)
-    every = count + len(plan.in_float32)
+    count, moved = len(plan.computing), len(plan.nodes_of_floats)
+    every = count + len(plan.computing_in_float32)
     if every:
         progress.say(f"{precision}: {count} of {every} nodes that compute floats ({told_each(ratios)})")
+    elif moved:
+        progress.say(f"{precision}: {moved} nodes that move floats ({told_each(ratios)})")
     else:
         progress.say(f"{precision}: no node computes in float32{_other_floats(model)}; the graph stays as it is")
     for line in told_left(plan.in_float32):
@@ -133,7 +136,12 @@ def half(
     plan = plan_half(model, target, precision, seen=seen)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
         return plan, to_half(model, plan)
-    best = _worst(model, plan, shown, outputs)
+    exact = _run(model, shown)
+
+    def worst(plan: HalfPlan) -> float | None:
+        return least(_ratios_of(model, exact, _run(simulated(model, plan), shown)), outputs)
+
+    best = worst(plan)
     every = len(plan.nodes_of_floats) + len(plan.in_float32)
     float32 = dict[str, str]()
     for fraction, fewest in ROOM:
@@ -142,10 +150,18 @@ def half(
         room = max(fewest, int(fraction * every) - len(plan.in_float32))
         more = noisy_nodes(model, plan, _loudest(model, plan, shown), 10 ** (-WANTED[precision] / 10), room, outputs)
         candidate = plan_half(model, target, precision, seen=seen, float32=float32 | more)
-        ratio = _worst(model, candidate, shown, outputs)
+        ratio = worst(candidate)
         if ratio is not None and ratio > best + GAIN:
             plan, best = candidate, ratio
             float32 |= more
+    if float32 and best is not None and best >= WANTED[precision]:
+
+        def enough(those: dict[str, str]) -> HalfPlan | None:
+            trial = plan_half(model, target, precision, seen=seen, float32=those)
+            ratio = worst(trial)
+            return trial if ratio is not None and ratio >= WANTED[precision] else None
+
+        plan = fewest_nodes(float32, enough) or plan
     return plan, to_half(model, plan)
 
 
@@ -172,10 +188,6 @@ def _ratios(
     if ratios is None or others is None:
         return ratios or others
     return {name: min(ratio, others[name]) for name, ratio in ratios.items()}
-
-
-def _worst(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays], outputs: Collection[str] = ()) -> float | None:
-    return least(compare_outputs(model, simulated(model, plan), shown), outputs)
 
 
 def least(ratios: Mapping[str, float] | None, outputs: Collection[str] = ()) -> float | None:
@@ -262,23 +274,32 @@ def compare_outputs(
 
     Of outputs that are whole numbers or truth values every value counts 1, and 1 more that differs.
     """
+    return _ratios_of(model, _run(model, samples), _run(converted, samples))
+
+
+Runs = list[list[npt.NDArray[Any]]]  # the outputs of each sample
+
+
+def _run(model: onnx.ModelProto, samples: list[Arrays]) -> Runs | None:
+    """What a graph makes of the first samples; None where onnxruntime lacks kernels."""
     require("onnxruntime", extra="compress")
-    outs = []
-    for each in (model, converted):
-        try:
-            # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
-            # EfficientNet-Lite0.
-            session = open_session(each, optimization="none")
-        except Exception as error:  # onnxruntime's own types
-            if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
-                return None
-            raise ExportError(
-                f"the graph does not run in half precision: {error}", "report it with the model"
-            ) from error
-        outs.append([session.run(None, dict(x)) for x in islice(samples, 8)])
-    # Each output over all samples; the ratio is that of sums of squares.
+    try:
+        # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
+        # EfficientNet-Lite0.
+        session = open_session(model, optimization="none")
+    except Exception as error:  # onnxruntime's own types
+        if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
+            return None
+        raise ExportError(f"the graph does not run in half precision: {error}", "report it with the model") from error
+    return [session.run(None, dict(x)) for x in islice(samples, 8)]
+
+
+def _ratios_of(model: onnx.ModelProto, exact: Runs | None, rounded: Runs | None) -> dict[str, float] | None:
+    """The ratios of ``compare_outputs``: of each output over all samples, that of sums of squares."""
+    if exact is None or rounded is None:
+        return None
     names = [output.name for output in model.graph.output]
-    ours, theirs = zip(*outs[1], strict=True), zip(*outs[0], strict=True)
+    ours, theirs = zip(*rounded, strict=True), zip(*exact, strict=True)
     return {
         name: decibels(1.0, noise_to_signal(own, reference))
         for name, own, reference in zip(names, ours, theirs, strict=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,15 @@ from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.contents import replace_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, convertible, distinct, node_id
-from pocketzoo.zoo.graphs.rewriting.half_limits import KINDS, PASSES
+from pocketzoo.zoo.graphs.rewriting.half_limits import KINDS, MOVES
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
+TRIALS = 8  # of fewer nodes than were chosen
+Plan = TypeVar("Plan")
 RUNS = 96  # of the graph, in which parts of it alone are rounded
 # What makes no values that it does not read: rounded ones stay as they are.
-MOVES = ("Abs", "GlobalMaxPool", "Max", "MaxPool", "Min", "Neg", "Pad", "ReduceMax", "ReduceMin", "Relu", "Split",
-         "DepthToSpace", "SpaceToDepth", *PASSES)  # fmt: skip
+CHOOSES = ("Abs", "GlobalMaxPool", "Max", "MaxPool", "Min", "Neg", "ReduceMax", "ReduceMin", "Relu", *MOVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,35 @@ def noisy_nodes(
         chosen |= dict.fromkeys(new, f"rounding {what} makes {min(1.0, group.noise / total):.0%} of the error")
         left -= group.noise
     return chosen
+
+
+def fewest_nodes(
+    chosen: Mapping[str, str], enough: Callable[[dict[str, str]], Plan | None], most: int = TRIALS
+) -> Plan | None:
+    """What ``enough`` makes of as few of the chosen nodes as still are: node -> why, those of one reason together.
+
+    ``enough`` answers None to those that are not. Halves of what is left are tried without, the later ones first, since
+    what brings most was chosen first, and where neither can go, halves of those; ``most`` times in all. None where
+    nothing can be left out.
+    """
+    groups = [dict(each) for _, each in groupby(chosen.items(), key=lambda item: item[1])]
+    best: Plan | None = None
+    size = max(1, len(groups) // 2)
+    while most > 0 and groups:
+        kept, end = [*groups], len(groups)
+        while end > 0 and most > 0:
+            begin = max(0, end - size)
+            rest = [*kept[:begin], *kept[end:]]
+            most -= 1
+            trial = enough({name: why for each in rest for name, why in each.items()})
+            if trial is not None:
+                kept, best = rest, trial
+            end = begin
+        groups = kept
+        if size == 1:
+            break
+        size //= 2
+    return best
 
 
 def _loudest(switched: _Switched, sample: Arrays, outputs: Collection[str]) -> list[RoundingGroup]:
@@ -165,7 +196,7 @@ class _Switched:
         if self.index.types.get(name) != TensorProto.FLOAT:
             return False
         low = node is not None and node_id(node) in self.changed
-        if low and node is not None and node.op_type in MOVES:
+        if low and node is not None and node.op_type in CHOOSES:
             return False
         return low or any(node_id(reader) in self.changed for reader in self.index.consumers.get(name, ()))
 
@@ -193,7 +224,7 @@ class _Switched:
         while waiting:
             for reader in self.index.consumers.get(waiting.pop(), ()):
                 found.append(reader)
-                if reader.op_type in MOVES:
+                if reader.op_type in CHOOSES:
                     waiting += [out for out in reader.output if out not in known]
                     known.update(reader.output)
         return found

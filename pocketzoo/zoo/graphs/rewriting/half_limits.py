@@ -33,9 +33,14 @@ QDQ = ("QuantizeLinear", "DequantizeLinear")
 # What hands values on as they are, and with them values that half precision can hold.
 PASSES = ("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
           "Transpose", "Unsqueeze", "Where")  # fmt: skip
+# What computes nothing of the values that it makes: they were there before, or are constants.
+MOVES = ("Compress", "DepthToSpace", "GatherElements", "GatherND", "Pad", "ReverseSequence", "SpaceToDepth", "Split",
+         "Trilu", *PASSES)  # fmt: skip
+CONSTANTS = ("Constant", "ConstantOfShape", "EyeLike")
 # What answers the same to all large values, and what takes infinity for one on the way there.
 SATURATES = ("Erf", "HardSigmoid", "Sigmoid", "Tanh")
-MONOTONE = ("Add", "Div", "Identity", "Mul", "Reshape", "Squeeze", "Sub", "Transpose", "Unsqueeze")
+MONOTONE = ("Add", "Div", "Flatten", "Identity", "Mul", "Reshape", "Slice", "Split", "Squeeze", "Sub", "Transpose",
+            "Unsqueeze")  # fmt: skip
 # What asks how near to zero a value is, by the number of the operand; and what leaves small values small before it.
 NEAR_ZERO = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0, "Sqrt": 0}
 LEAVES_SMALL = ("Abs", "Clip", "Max", "Mul", "Relu", *PASSES)
@@ -180,7 +185,7 @@ class HalfLimits:
                     return False
             elif reader.input[0] != name:  # it divides or is taken away
                 return False
-            if list(reader.input).count(name) > 1 or not self._saturates(reader.output[0]):
+            if list(reader.input).count(name) > 1 or not all(self._saturates(out) for out in reader.output if out):
                 return False
         return True
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, version_converter
+from onnx import ModelProto, NodeProto, version_converter
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.renamed import renamed
@@ -21,7 +21,7 @@ from pocketzoo.zoo.graphs.fresh_names import inner_graphs
 from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.graphs.node import node_name
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct, makes_floats, node_id
-from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ, HalfLimits, Seen
+from pocketzoo.zoo.graphs.rewriting.half_limits import CONSTANTS, MOVES, QDQ, HalfLimits, Seen
 
 BF16_OPSET, QDQ_OPSET = 22, 19
 
@@ -34,7 +34,9 @@ class HalfPlan:
     precision: str
     nodes: tuple[str, ...] = ()
     in_float32: Mapping[str, str] = field(default_factory=dict)  # node -> why it stays in float32
-    nodes_of_floats: tuple[str, ...] = ()  # of ``nodes`` those that make floats
+    nodes_of_floats: tuple[str, ...] = ()  # of ``nodes`` those that make floats,
+    computing: tuple[str, ...] = ()  # of those all that do not only move values,
+    computing_in_float32: tuple[str, ...] = ()  # and of ``in_float32``
 
 
 def check_precision(precision: str, target: TargetSpec) -> None:
@@ -77,16 +79,21 @@ def plan_half(
             reasons[node_id(node)] = reason
     _keep_qdq_together(graph, reasons)
     changed = tuple(node_id(n) for n in graph.nodes if node_id(n) not in reasons)
+    floats = [n for n in graph.nodes if makes_floats(n, graph)]
+    low = [n for n in floats if node_id(n) not in reasons]
+    high = [n for n in floats if node_id(n) in reasons and not inner_graphs(n)]
     return HalfPlan(
         precision=precision,
         nodes=changed,
-        nodes_of_floats=tuple(node_id(n) for n in graph.nodes if node_id(n) not in reasons and makes_floats(n, graph)),
-        in_float32={
-            node_name(n): reasons[node_id(n)]
-            for n in graph.nodes
-            if node_id(n) in reasons and makes_floats(n, graph) and not inner_graphs(n)
-        },
+        nodes_of_floats=tuple(node_id(n) for n in low),
+        computing=tuple(node_id(n) for n in low if _computes(n)),
+        in_float32={node_name(n): reasons[node_id(n)] for n in high},
+        computing_in_float32=tuple(node_name(n) for n in high if _computes(n)),
     )
+
+
+def _computes(node: NodeProto) -> bool:
+    return node.op_type not in (*MOVES, *CONSTANTS, *QDQ)
 
 
 def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:

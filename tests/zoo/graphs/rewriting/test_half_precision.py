@@ -294,7 +294,7 @@ def test_accuracy_in_fp16_is_that_of_fp32(fitted, compressed, tmp_path):
         out, heard = tmp_path / f"{number}.onnx", Told()
         plan = write_half_precision(path, out, RTX, "fp16", fitted.manifest.input, progress=heard)
         assert len(plan.nodes) >= 20
-        assert heard.said[0].startswith(f"fp16: {len(plan.nodes_of_floats)} of ")
+        assert heard.said[0].startswith(f"fp16: {len(plan.computing)} of ")
         right = [
             (onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
              .argmax(-1) == y).mean() for p in (path, out)
@@ -461,6 +461,36 @@ def test_values_beyond_the_range_may_be_infinite_where_they_saturate(last, facto
     x = np.array([[-100, -0.5, 0.25, 100]], np.float32)
     if last != "Relu":
         np.testing.assert_allclose(run(made, x), run(model, x), atol=2e-3)
+
+
+@pytest.mark.parametrize(("last", "kept"), [(("Tanh", "Sigmoid"), False), (("Tanh", "Relu"), True)])
+def test_what_is_split_saturates_where_every_part_does(last, kept):
+    """As the gates of a recurrent cell have it."""
+    model = graph(
+        node("Mul", ["x", "c"], "s"), helper.make_node("Split", ["s"], ["a", "b"], axis=1, num_outputs=2),
+        node(last[0], ["a"], "t"), node(last[1], ["b"], "u"), node("Concat", ["t", "u"], "y", axis=1),
+        c=np.float32(1e3),
+    )  # fmt: skip
+    seen = {
+        name: Seen(largest=1e5 if name in "sab" else 1e2, rounding=70.0, size=4) for name in ("x", *"sabtuy")
+    }  # fmt: skip
+    plan, made = halved(model, seen=seen)
+    assert bool(plan.in_float32) == kept
+    x = np.array([[-100, -0.001, 0.002, 100]], np.float32)
+    if not kept:
+        np.testing.assert_allclose(run(made, x), run(model, x), atol=2e-3)
+
+
+def test_nodes_that_move_values_are_not_counted_as_those_that_compute():
+    model = graph(
+        node("Reshape", ["x", "four"], "r"), node("Exp", ["r"], "e"), node("Transpose", ["e"], "t"),
+        node("Softmax", ["t"], "p"), node("Concat", ["p"], "y", axis=0), four=np.array([4, -1]),
+    )  # fmt: skip
+    plan = plan_half(model, RTX, "fp16", float32={"e": "so", "t": "too"})
+    assert plan.computing_in_float32 == ("e", "p")
+    assert set(plan.in_float32) == {"e", "t", "p"}
+    assert plan.computing == ()
+    assert plan.nodes_of_floats == ("r", "y")
 
 
 @pytest.mark.parametrize(
