@@ -100,10 +100,22 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
         echo(f"\nSQNR of each output, dB (-: equal); the table above has the worst{held}")
         named = [[f"{row.bundle} {_kind(row)}", *(_output(row, name) for name in row.outputs)] for row in rows[1:]]
         print_columns([["", *first.outputs], *named])
+    _print_selected(rows)
     if foreign := sorted({row.target for row in rows if _is_foreign(row)}):
         echo(
             f"*: {first.runtime} runs the graph for {' and '.join(foreign)} correctly but slowly; time it on the device"
         )
+
+
+def _print_selected(rows: Sequence[Measurement]) -> None:
+    """The outputs that are compared before what selects them, and how much of it is the same."""
+    told: dict[str, list[str]] = {}
+    for name, operator in (rows[-1].selected_by if len(rows) > 1 else {}).items():
+        of = [f"{row.same_selection[name]:.1%} in {_kind(row)}" for row in rows[1:] if name in row.same_selection]
+        same = f", which selects the same to {', '.join(of)}" if of else ""
+        told.setdefault(f"compared before {operator}{same}: the length depends on the data", []).append(name)
+    for how, names in told.items():
+        echo(f"{', '.join(names)}: {how}")
 
 
 def _metric(row: Measurement) -> str:

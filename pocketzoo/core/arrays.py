@@ -47,6 +47,16 @@ def joined(batches: Sequence[Arrays], axes: Axes | None = None) -> dict[str, npt
     }
 
 
+def row_of(output: npt.NDArray[Any], row: int, axis: int | None) -> npt.NDArray[Any]:
+    """One sample of an output that counts them along ``axis``; None: it is for all samples.
+
+    One of another shape for each sample is an array (N,) of these.
+    """
+    if axis is None:
+        return output
+    return np.asarray(output[row] if output.dtype == object and output.ndim == 1 else output.take(row, axis))
+
+
 def first(arrays: Arrays) -> npt.NDArray[Any]:
     """The first of a model's arrays, in its order."""
     return next(iter(arrays.values()))

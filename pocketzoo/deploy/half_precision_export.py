@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, with_outputs
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
 from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
@@ -168,10 +170,16 @@ def half(
 def _loudest(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> Arrays:
     """The sample, of the first ones, that loses most."""
     samples = list(islice(one_by_one(model, shown), SOUGHT))
-    exact, rounded = (open_session(each, optimization="none") for each in (model, simulated(model, plan)))
+    graphs = (simulated(model, plan), model)
+    compared = [compared_tensors(GraphIndex(each), [output.name for output in model.graph.output]) for each in graphs]
+    names = [[name for tensors in each.values() for name in tensors] for each in compared]
+    sessions = [
+        open_session(with_outputs(each, own), optimization="none") for each, own in zip(graphs, names, strict=True)
+    ]
 
     def noise(x: Arrays) -> float:
-        pairs = zip(rounded.run(None, dict(x)), exact.run(None, dict(x)), strict=True)
+        runs = (session.run(own, dict(x)) for session, own in zip(sessions, names, strict=True))
+        pairs = zip(*runs, strict=True)
         return max((noise_to_signal([a], [b]) for a, b in pairs), default=0.0)
 
     return max(samples, key=noise)
@@ -272,26 +280,30 @@ def compare_outputs(
 ) -> dict[str, float] | None:
     """The ratio of signal to error between the two in dB, by output; None where onnxruntime lacks kernels.
 
-    Of outputs that are whole numbers or truth values every value counts 1, and 1 more that differs.
+    Of outputs that are whole numbers or truth values every value counts 1, and 1 more that differs; in place of one
+    whose length depends on the data the worst is taken of what it is selected from.
     """
     return _ratios_of(model, _run(model, samples), _run(converted, samples))
 
 
-Runs = list[list[npt.NDArray[Any]]]  # the outputs of each sample
+Runs = list[list[list[npt.NDArray[Any]]]]  # of each sample, what is compared of each output
 
 
 def _run(model: onnx.ModelProto, samples: list[Arrays]) -> Runs | None:
     """What a graph makes of the first samples; None where onnxruntime lacks kernels."""
     require("onnxruntime", extra="compress")
+    compared = compared_tensors(GraphIndex(model), [output.name for output in model.graph.output]).values()
+    names = [name for tensors in compared for name in tensors]
     try:
         # Its rewriting takes the bounds of a Clip in fp16 before a QuantizeLinear for others: -8 dB on
         # EfficientNet-Lite0.
-        session = open_session(model, optimization="none")
+        session = open_session(with_outputs(model, names), optimization="none")
     except Exception as error:  # onnxruntime's own types
         if "NOT_IMPLEMENTED" in str(error) or "Could not find an implementation" in str(error):
             return None
         raise ExportError(f"the graph does not run in half precision: {error}", "report it with the model") from error
-    return [session.run(None, dict(x)) for x in islice(samples, 8)]
+    runs = (iter(session.run(names, dict(x))) for x in islice(samples, 8))
+    return [[[next(values) for _ in tensors] for tensors in compared] for values in runs]
 
 
 def _ratios_of(model: onnx.ModelProto, exact: Runs | None, rounded: Runs | None) -> dict[str, float] | None:
@@ -300,7 +312,10 @@ def _ratios_of(model: onnx.ModelProto, exact: Runs | None, rounded: Runs | None)
         return None
     names = [output.name for output in model.graph.output]
     ours, theirs = zip(*rounded, strict=True), zip(*exact, strict=True)
-    return {
-        name: decibels(1.0, noise_to_signal(own, reference))
-        for name, own, reference in zip(names, ours, theirs, strict=True)
-    }
+    return {name: _ratio(own, reference) for name, own, reference in zip(names, ours, theirs, strict=True)}
+
+
+def _ratio(ours: Sequence[Sequence[npt.NDArray[Any]]], theirs: Sequence[Sequence[npt.NDArray[Any]]]) -> float:
+    """Of the worst of the tensors that are compared of an output, of several samples."""
+    pairs = zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
+    return min((decibels(1.0, noise_to_signal(own, reference)) for own, reference in pairs), default=np.inf)

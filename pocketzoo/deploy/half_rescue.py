@@ -15,7 +15,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.contents import replace_nodes
+from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, with_outputs
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, convertible, distinct, node_id
 from pocketzoo.zoo.graphs.rewriting.half_limits import KINDS, MOVES
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan
@@ -116,8 +118,10 @@ def fewest_nodes(
 
 def _loudest(switched: _Switched, sample: Arrays, outputs: Collection[str]) -> list[RoundingGroup]:
     """All sources together first; then single ones, and groups of those that were not worth telling apart."""
-    session = open_session(switched.model, optimization="none", arena=False)
-    names = [value.name for value in session.get_outputs() if not outputs or value.name in outputs]
+    ends = [value.name for value in switched.model.graph.output if not outputs or value.name in outputs]
+    compared = compared_tensors(GraphIndex(switched.model), ends).values()
+    names = [name for tensors in compared for name in tensors]
+    session = open_session(with_outputs(switched.model, names), optimization="none", arena=False)
     count = len(switched.sources)
 
     def run(on: Collection[Rounding]) -> list[Any]:

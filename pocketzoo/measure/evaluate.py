@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.core.errors import DataError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.untrusted.exits import survives_exit
 from pocketzoo.measure.forms_of_files import forms_of_files
+from pocketzoo.measure.selecting_runner import with_selections
+from pocketzoo.zoo.artifacts.driver import Start
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import Bundle
@@ -44,7 +47,9 @@ def evaluate(
     """Evaluate a model on the test split, by the metrics of its task; "intervals" has those of 95% confidence.
 
     Of a graph that is encoded for a target, "outputs" has the SQNR of each output against the float graph's, in dB,
-    None where it is equal; "differing" the fraction of the values that differ, of outputs that are no floats.
+    None where it is equal; "differing" the fraction of the values that differ, of outputs that are no floats. Outputs
+    whose length depends on the data are compared before the operator of "selected_by" that selects them;
+    "same_selection" is how far the same is selected, 0-1.
 
     A language model gets its perplexity, on windows as long as those it was trained on, else of ``WINDOW`` tokens.
 
@@ -96,8 +101,11 @@ def evaluate(
     alone = artifact == whole or not whole.graphs
     nearness = None if alone else Comparison(None, batches.axes, forms_of_files(main_files(whole)))
     with ExitStack() as stack:
-        runner = stack.enter_context(open_artifact(artifact, OnnxRunner))
-        reference = None if nearness is None else stack.enter_context(open_artifact(whole, OnnxRunner))
+        start: Start = OnnxRunner
+        if nearness is not None:
+            start = with_selections(OnnxRunner, stack.enter_context(scratch_folder()))
+        runner = stack.enter_context(open_artifact(artifact, start))
+        reference = None if nearness is None else stack.enter_context(open_artifact(whole, start))
         for x, y in progress.track(batches, "scoring", len(batches)):
             assert y is not None
             outputs = runner.infer(x)
@@ -122,11 +130,19 @@ def evaluate(
         **({"unit": task.metric.unit} if task.metric.unit not in ("", "number") else {}),
         **{name.replace("_", " "): each.value for name, each in results.items()},
         **metric.details(),
-        **({} if nearness is None else {"outputs": nearness.sqnr, "differing": nearness.differing}),
+        **({} if nearness is None else _nearness(nearness)),
         "intervals": {
             name.replace("_", " "): [each.low, each.high] for name, each in results.items() if each.low is not None
         },
     }
+
+
+def _nearness(nearness: Comparison) -> dict[str, Any]:
+    """How near the outputs are to the float graph's."""
+    facts = {"outputs": nearness.sqnr, "differing": nearness.differing}
+    if nearness.selected_by:
+        facts |= {"selected_by": nearness.selected_by, "same_selection": nearness.same_selection}
+    return facts
 
 
 def _generation(bundle: Bundle, task: ModelTask, resolver: Resolver) -> GenerationSpec | None:

@@ -18,5 +18,7 @@ def forms_of_files(paths: Iterable[Path]) -> OutputForms:
 
     found = [forms_of_graph(path) for path in graphs]
     return OutputForms(
-        {name: of for each in found for name, of in each.parts.items()}, frozenset().union(*(f.rounded for f in found))
+        {name: of for each in found for name, of in each.parts.items()},
+        frozenset().union(*(each.rounded for each in found)),
+        {name: of for each in found for name, of in each.selections.items()},
     )

@@ -12,11 +12,12 @@ import numpy as np
 
 from pocketzoo.core.arrays import Arrays, batch_size, joined, rows
 from pocketzoo.core.errors import BundleError, DataError
-from pocketzoo.core.files import sha256
+from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.measure.measure_ends import measure_ends
 from pocketzoo.measure.peak_memory import NotMeasured, peak_memory
+from pocketzoo.measure.selecting_runner import with_selections
 from pocketzoo.zoo.artifacts.driver import Artifact, Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -125,7 +126,8 @@ def measure(
     """
     inputs = _settings(data, batch_sizes, lengths)
     with ExitStack() as stack:
-        runners = [stack.enter_context(_open(row, registry)) for row in rows]
+        folder = stack.enter_context(scratch_folder())
+        runners = [stack.enter_context(_open(row, registry, folder=folder)) for row in rows]
         held = check_outputs(outputs, [spec.name for spec in runners[0].signature.outputs]) if outputs else ()
         scores = _scores(runners, rows, data, task, progress)
     with ExitStack() as stack:
@@ -165,6 +167,8 @@ def measure(
             sqnr=worst(score.sqnr, held),
             outputs=score.sqnr,
             differing=score.differing,
+            selected_by=score.selected_by,
+            same_selection=score.same_selection,
             held=held,
             latency=timing,
             threads=threads,
@@ -178,10 +182,13 @@ def measure(
     ]
 
 
-def _open(row: Candidate, registry: Registry | None, threads: int = 0) -> Runner:
-    def start(graph: Path) -> Runner:
+def _open(row: Candidate, registry: Registry | None, threads: int = 0, folder: Path | None = None) -> Runner:
+    """What runs a row. With a ``folder`` it also gives what outputs are selected from: see ``with_selections``."""
+
+    def plain(graph: Path) -> Runner:
         return open_runner(row.runtime, graph, row.source, threads=threads, registry=registry)
 
+    start = plain if folder is None else with_selections(plain, folder)
     return start(row.graph) if row.artifact is None else open_artifact(row.artifact, start)
 
 

@@ -33,7 +33,17 @@ RATIOS: dict[str, tuple[str, Callable[[float], str]]] = {
     "latency": ("one sample", milliseconds),
 }
 SHARES = ("metric", "agreement")
-REST = ("seconds", "latency_of", "outputs", "differing", "held", "sqnr_against_float", "generation")
+REST = (
+    "seconds",
+    "latency_of",
+    "outputs",
+    "differing",
+    "selected_by",
+    "same_selection",
+    "held",
+    "sqnr_against_float",
+    "generation",
+)
 
 
 @dataclass(frozen=True, slots=True)

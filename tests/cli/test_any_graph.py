@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from detectorgraphs import detector as selecting_detector
+from detectorgraphs import images
 from onnx import TensorProto, helper, numpy_helper
 
 RANDOM = np.random.default_rng(0)
@@ -134,6 +136,11 @@ def over_the_batch() -> Form:
     return made, (), {"x": floats(20, 3, 8, 8)}
 
 
+def selecting() -> Form:
+    """Ends in what it selects, of another length for each image."""
+    return selecting_detector(), (), {"image": images(20)}
+
+
 COMMANDS = (
     "open {m} -o opened", "info {m}", "verify {m}", "predict {m} {d}",
     "bench {m} --data {d} --seconds 0 --no-memory", "bench {m} --seconds 0 --batch 1 --no-memory",
@@ -142,8 +149,11 @@ COMMANDS = (
 )  # fmt: skip
 
 
+FORMS = [speech, detector, music, bytes_of_files, of_one_sample, over_the_batch, selecting]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [speech, detector, music, bytes_of_files, of_one_sample, over_the_batch])
+@pytest.mark.parametrize("form", FORMS)
 def test_a_graph_goes_through_every_command(form: Callable[[], Form], tmp_path, monkeypatch, run):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))

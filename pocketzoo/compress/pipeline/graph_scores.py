@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError, DataError
-from pocketzoo.core.files import sha256
+from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.measure.measure_graphs import median_milliseconds
+from pocketzoo.measure.selecting_runner import with_selections
 from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import main_files, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -42,6 +43,9 @@ class Score:
     judged: tuple[str, ...] = ()  # the outputs that the metric and agreement are of; others have their SQNR alone
     unanswered: str = ""  # why there is no agreement
     parts: Mapping[str, str] = field(default_factory=dict)  # where outputs that join unlike things are worst
+    # Outputs that are another length than the reference's -> the operator that they are compared before,
+    selected_by: Mapping[str, str] = field(default_factory=dict)
+    same_selection: Mapping[str, float] = field(default_factory=dict)  # and how far it selects the same, 0-1
 
     @property
     def sqnr(self) -> float | None:
@@ -95,9 +99,10 @@ class Judge:
     def _score(self, graph: Graphs) -> Score:
         comparison = Comparison(self.task, self.samples.axes, self._forms)
         with ExitStack() as stack:
-            runner = stack.enter_context(open_artifact(graph, OnnxRunner))
+            start = with_selections(OnnxRunner, stack.enter_context(scratch_folder()))
+            runner = stack.enter_context(open_artifact(graph, start))
             own = graph == self.reference
-            reference = runner if own else stack.enter_context(open_artifact(self.reference, OnnxRunner))
+            reference = runner if own else stack.enter_context(open_artifact(self.reference, start))
             reference_batches, size = list[Outputs](), 0
             batches = self.progress.track(self.samples, self.label, len(self.samples))
             for i, (x, y) in enumerate(batches):
@@ -126,6 +131,8 @@ class Judge:
             judged=() if self.task is None else judged_outputs(self.task, comparison.sqnr),
             unanswered=comparison.unanswered,
             parts=comparison.worst_parts,
+            selected_by=comparison.selected_by,
+            same_selection=comparison.same_selection,
         )
 
     def drop(self, graph: Graphs) -> float:

@@ -58,6 +58,8 @@ def measure_step(
         sqnr=new.sqnr,
         outputs=dict(new.outputs) if len(new.outputs) > 1 else {},
         differing=dict(new.differing),
+        selected_by=dict(new.selected_by),
+        same_selection=dict(new.same_selection),
         held=new.held,
         samples=new.samples,
     )

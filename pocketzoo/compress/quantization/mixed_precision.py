@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,11 @@ import onnx
 
 from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.measure.forms_of_files import forms_of_files
 from pocketzoo.measure.measure_graphs import median_milliseconds
+from pocketzoo.measure.selecting_runner import with_selections
 from pocketzoo.zoo.backends.onnxruntime.observed import observe
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
@@ -85,15 +89,17 @@ def float_effects(
     write(compressor, model, plan, target, full)
     onnx.save(model, one)
     float_outputs = _answers(one, xs)
+    own = [value.name for value in model.graph.output if not held or value.name in held]
+    names = forms_of_files([one]).compared(own)
     macs = Counter[str]()  # a weight that is used twice is a layer twice, under one name
     for cost in layer_costs(one, xs[0] if xs else None, observe):
         macs[cost.layer] += cost.macs
-    noise = _noise(full, xs, float_outputs, held)
+    noise = _noise(full, xs, float_outputs, names)
     effects: list[FloatEffect] = []
     groups = neighbors(excludable(compressor, plan))
     for layers in progress.track(groups, f"{compressor.name}: effect of each layer", len(groups)):
         write(compressor, model, exclude(plan, layers), target, one)
-        left = _noise(one, xs, float_outputs, held)
+        left = _noise(one, xs, float_outputs, names)
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if compressor.price == "bytes":
@@ -204,12 +210,11 @@ def write(
 
 
 def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:
-    with OnnxRunner(graph) as runner:
+    with scratch_folder() as folder, closing(with_selections(OnnxRunner, folder)(graph)) as runner:
         return [runner.infer(x) for x in xs]
 
 
-def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays], held: Collection[str] = ()) -> float:
-    """The error of the outputs, each as a fraction of its own power: the worst has the most say."""
-    outputs = _answers(graph, xs)
-    names = [n for n in reference_outputs[0] if not held or n in held] if reference_outputs else []
+def _noise(graph: Path, xs: Sequence[Arrays], reference_outputs: Sequence[Arrays], names: Collection[str]) -> float:
+    """The error of what is compared of outputs, each as a fraction of its own power: the worst has the most say."""
+    outputs = _answers(graph, xs) if reference_outputs else []
     return sum(noise_to_signal([g[name] for g in outputs], [w[name] for w in reference_outputs]) for name in names)

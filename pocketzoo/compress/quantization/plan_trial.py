@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization.calibration import activations, one_by_one
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.zoo.graphs.foreign.selections import compared_tensors
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import out_axis
@@ -33,8 +34,14 @@ class Trial:
         # By a plan's layers in int8, the errors of outputs and those before.
         self._known: dict[tuple[tuple[str, ...], ...], tuple[dict[str, float], dict[str, float]]] = {}
         constants = {tensor.name for tensor in model.graph.initializer}
-        outputs = [o.name for o in model.graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT]
-        self.outputs = [name for name in outputs if name not in constants]
+        index = GraphIndex(model)
+        compared = compared_tensors(index, [output.name for output in model.graph.output])
+        floats = {
+            output: tuple(n for n in tensors if index.types.get(n) == TensorProto.FLOAT and n not in constants)
+            for output, tensors in compared.items()
+        }
+        self.outputs = {output: tensors for output, tensors in floats.items() if tensors}  # with what is compared
+        self._selected = any(tensors != (output,) for output, tensors in self.outputs.items())
 
     @cached_property
     def few(self) -> list[Arrays]:
@@ -48,25 +55,30 @@ class Trial:
 
     @cached_property
     def hidden(self) -> dict[str, str]:
-        """What a softmax or sigmoid reads that makes an output, by that output; the others are themselves."""
+        """What a softmax or sigmoid reads that makes a tensor, by that tensor; the others are themselves."""
         index = GraphIndex(self.model)
         found = {}
-        for output in self.outputs:
-            node = index.producers.get(output)
+        for name in self._tensors:
+            node = index.producers.get(name)
             while node is not None and node.op_type in SHAPING:
                 node = index.producers.get(node.input[0])
             hides = node is not None and node.op_type in HIDING and node.input[0] in index.producers
-            found[output] = node.input[0] if hides and node is not None else output
+            found[name] = node.input[0] if hides and node is not None else name
         return found
 
     @property
     def hides(self) -> bool:
         """Whether some output is made by a softmax or sigmoid."""
-        return any(output != name for output, name in self.hidden.items())
+        return any(name != before for name, before in self.hidden.items())
+
+    @property
+    def _tensors(self) -> list[str]:
+        """What is compared, each once."""
+        return list(dict.fromkeys(name for tensors in self.outputs.values() for name in tensors))
 
     @cached_property
     def _reference(self) -> list[dict[str, np.ndarray]]:
-        outputs = list(activations(self.model, self.outputs, self.few))
+        outputs = list(activations(self.model, self._tensors, self.few))
         if not self.hides:
             return outputs
         before = activations(self.model, list(dict.fromkeys(self.hidden.values())), self.few, finite=False)
@@ -79,7 +91,8 @@ class Trial:
     def noise(self, plan: Int8Plan, *, hidden: bool = False) -> dict[str, float]:
         """The error of each output, as a fraction of its power; what is not finite is endless noise.
 
-        ``hidden``: before the softmax or sigmoid that makes it.
+        ``hidden``: before the softmax or sigmoid that makes it. Of an output whose length depends on the data it is the
+        worst of what it is selected from.
         """
         if not self.outputs:
             return {}
@@ -87,15 +100,34 @@ class Trial:
         if key not in self._known:
             encoded = self._encode(self.model, plan)
             present = {name for node in encoded.graph.node for name in node.output}
+            ours = self._encoded_names(encoded)
             before = {
-                output: name if name in present and self._is_finite(name) else output
-                for output, name in self.hidden.items()
+                name: (inside, inside) if inside in present and self._is_finite(inside) else (ours[name], name)
+                for name, inside in self.hidden.items()
             }
-            names = list(dict.fromkeys([*self.outputs, *before.values()]))
-            actual = list(activations(encoded, names, self.few, finite=False))
-            each = {n: noise_to_signal([v[n] for v in actual], [v[n] for v in self._reference]) for n in names}
-            self._known[key] = {o: each[o] for o in self.outputs}, {o: each[n] for o, n in before.items()}
+            pairs = {name: (own, name) for name, own in ours.items()}
+            every = dict.fromkeys((*pairs.values(), *before.values()))
+            actual = list(activations(encoded, list(dict.fromkeys(own for own, _ in every)), self.few, finite=False))
+            each = {
+                (own, name): noise_to_signal([v[own] for v in actual], [v[name] for v in self._reference])
+                for own, name in every
+            }
+            self._known[key] = self._worst(pairs, each), self._worst(before, each)
         return self._known[key][hidden]
+
+    def _worst(self, pairs: Mapping[str, tuple[str, str]], noise: Mapping[tuple[str, str], float]) -> dict[str, float]:
+        return {output: max(noise[pairs[name]] for name in tensors) for output, tensors in self.outputs.items()}
+
+    def _encoded_names(self, encoded: ModelProto) -> dict[str, str]:
+        """What is compared -> what it is called in the encoded graph: otherwise, where it is inside."""
+        if not self._selected:
+            return {name: name for name in self._tensors}
+        theirs = compared_tensors(GraphIndex(encoded), self.outputs)
+        return {
+            name: own
+            for output, tensors in self.outputs.items()
+            for name, own in zip(tensors, theirs[output], strict=True)
+        }
 
     def costs(self, layers: Sequence[NodeProto]) -> dict[str, float]:
         """What each layer multiplies for a sample, as far as sizes are known."""

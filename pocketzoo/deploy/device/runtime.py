@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.core.arrays import Arrays, batch_size
+from pocketzoo.core.arrays import Arrays, batch_size, row_of
 from pocketzoo.core.errors import DataError, MissingDependencyError, PocketzooError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
@@ -86,6 +86,8 @@ class Runtime:
     @survives_exit
     def infer(self, batch: Any, *, out: Arrays | None = None) -> Arrays:
         """All outputs of the model for a batch, by their names in the graph (``signature``), each as the graph has it.
+
+        One that has another shape for each sample, such as the boxes of a detector, is an array (N,) of objects.
 
         A batch is what ``predict`` takes. Outputs that ``out`` has an array for, of their shape and type, are written
         there.
@@ -170,9 +172,8 @@ class Runtime:
         axes = {tensor.name: tensor.batch for tensor in self.processor.inputs}
         return [
             {
-                tensor.name: _described(x if tensor.batch is None else x.take(row, tensor.batch))
+                tensor.name: _described(row_of(outputs[tensor.name], row, tensor.batch))
                 for tensor in self.signature.outputs
-                for x in [outputs[tensor.name]]
             }
             for row in range(batch_size(inputs, axes) or 1)
         ]

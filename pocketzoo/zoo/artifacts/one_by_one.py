@@ -41,19 +41,22 @@ class OneByOneRunner(Composite):
     def infer(self, inputs: Arrays, out: Arrays | None = None) -> Arrays:
         """Run each sample, and put the outputs together.
 
+        An output that has another shape for each sample, such as the boxes of a detector, is an array (N,) of objects:
+        that of each sample, without an axis for it.
+
         Raises:
-            DataError: an input is missing or unknown, or has another number of samples; or an output has another shape
-                for each sample, so that they are no batch.
+            DataError: an input is missing or unknown, or has another number of samples.
         """
         runs = [self._runner.infer(feed) for feed in feeds(inputs, self._signature, self._axes)]
         outputs: dict[str, npt.NDArray[Any]] = {}
         for name in (tensor.name for tensor in self._signature.outputs):
             values, axis = [run[name] for run in runs], self._axes.get(name)
-            shapes = {value.shape for value in values}
-            if len(shapes) > 1:
-                few = " and ".join(sorted(map(str, shapes))[:2])
-                raise DataError(f"the output {name!r} has another shape for each sample: {few}", "give one at a time")
-            outputs[name] = np.stack(values) if axis is None else np.concatenate(values, axis)
+            if len({value.shape for value in values}) > 1:
+                outputs[name] = np.empty(len(values), object)
+                for row, value in enumerate(values):
+                    outputs[name][row] = value if axis is None else value.take(0, axis)
+            else:
+                outputs[name] = np.stack(values) if axis is None else np.concatenate(values, axis)
         return written(outputs, out)
 
     def __enter__(self) -> OneByOneRunner:

@@ -97,6 +97,9 @@ class Measurement(ReadByKey):
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output, by its name
     # Fraction of the values that differ, of outputs of whole numbers, truth values and texts: 10% of them are 10 dB.
     differing: Mapping[str, float] = field(default_factory=dict)
+    # Outputs whose length depends on the data -> the operator that selects them, before which they are compared,
+    selected_by: Mapping[str, str] = field(default_factory=dict)
+    same_selection: Mapping[str, float] = field(default_factory=dict)  # and how far the same is selected, 0-1
     held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, where not of all
     # Batch size -> milliseconds; "8x128" is a batch of 8 texts of 128 tokens.
     latency: Mapping[str, Latency] = field(default_factory=dict)

@@ -99,9 +99,14 @@ def _measured(manifest: Manifest) -> list[str]:
 
 def _nearness(row: Measurement) -> list[str]:
     """The SQNR of each output; of values that have no distance the fraction that differs."""
+    selected = [
+        f"{name} compared before {by}"
+        + (f", {row.same_selection[name]:.1%} selected the same" if name in row.same_selection else "")
+        for name, by in row.selected_by.items()
+    ]
     if len(row.outputs) < 2:
-        return [] if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB"]
-    facts = []
+        return selected if row.sqnr is None else [f"SQNR {row.sqnr:.1f} dB", *selected]
+    facts = selected
     for name, sqnr in row.outputs.items():
         far = "equal" if sqnr is None else f"SQNR {sqnr:.1f} dB"
         facts.append(f"{name}: {f'{row.differing[name]:.1%} differ' if sqnr and name in row.differing else far}")

@@ -65,6 +65,9 @@ class StepReport:
     sqnr: float | None = None  # dB against the source, of the worst output
     outputs: Mapping[str, float | None] = field(default_factory=dict)  # the same of each output; None: it is equal
     differing: Mapping[str, float] = field(default_factory=dict)  # fraction of values, of outputs without a distance
+    # Outputs whose length depends on the data -> the operator that selects them, before which they are compared,
+    selected_by: Mapping[str, str] = field(default_factory=dict)
+    same_selection: Mapping[str, float] = field(default_factory=dict)  # and how far the same is selected, 0-1
     held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, and the floor is for; () is all
     sqnr_against_float: float | None = None  # dB against the float graph that the step began with
     samples: int = 0  # of the validation split, that the scores are of

@@ -18,6 +18,7 @@ from pocketzoo.zoo.catalog.task import Estimate
 from pocketzoo.zoo.tasks.open_task import GuardedMetric, ModelTask
 
 if TYPE_CHECKING:
+    from pocketzoo.zoo.graphs.foreign.selections import Selection
     from pocketzoo.zoo.tasks.output_forms import OutputForms, OutputParts
 
 Outputs = Arrays  # of one run of a model, by name, in the model's order
@@ -30,11 +31,15 @@ class Comparison:
 
     def __init__(self, task: ModelTask | None, axes: Axes | None = None, forms: OutputForms | None = None) -> None:
         """``task`` is that of both models; None where nobody said what outputs mean. ``axes``: of their inputs;
-        ``forms``: of the reference's outputs. Of one that joins unlike things the worst part decides.
+        ``forms``: of the reference's outputs. Of one that joins unlike things the worst part decides; in place of one
+        that is selected stands the worst of what it is selected from, where runners give it (``with_selections``).
         """
         self.task, self.axes = task, axes
         self._parts: Mapping[str, OutputParts] = {} if forms is None else forms.parts
         self._rounded: frozenset[str] = frozenset() if forms is None else forms.rounded
+        self._selections: Mapping[str, Selection] = {} if forms is None else forms.selections
+        self._overlaps: dict[str, list[float]] = {}  # of an output that is selected, for each sample
+        self._names: dict[str, None] = {}  # of the outputs, in the reference's order
         self.samples = 0
         self.unanswered = ""  # why there are no answers to compare
         self.unscored = ""  # why targets are not held against them
@@ -50,7 +55,7 @@ class Comparison:
     def add(self, actual: Outputs, expected: Outputs, x: Arrays, y: Targets | None = None) -> None:
         """The outputs of both for a batch ``x``; ``y`` are its targets where they are known."""
         self.samples += batch_size(x, self.axes)
-        for name, given, wanted in _paired(actual, expected):
+        for name, given, wanted in self._compared(actual, expected):
             rounded = name in self._rounded
             ours, theirs = (array.astype(np.float32) if rounded else array for array in (given, wanted))
             signal, noise = _signal_and_noise(ours, theirs)
@@ -82,6 +87,26 @@ class Comparison:
         pairs = zip(*map(self._parts[name].split, (ours, theirs)), strict=True)
         sums = np.array([_signal_and_noise(*pair) for pair in pairs])
         self._of_parts[name] = self._of_parts.get(name, 0.0) + sums
+
+    def _compared(self, actual: Outputs, expected: Outputs) -> Iterator[tuple[str, Array, Array]]:
+        """Outputs of both by name, with what they are selected from in place of those that are."""
+        inner = {called for name, each in self._selections.items() for called in each.tensors(name)}
+        for name, given, wanted in _paired(actual, expected):
+            if name in inner:
+                continue
+            self._names.setdefault(name)
+            if name not in self._selections:
+                yield from ((name, *pair) for pair in _by_sample(given, wanted))
+        for output, selection in self._selections.items():
+            for called in selection.tensors(output):
+                if called not in actual or called not in expected:
+                    continue
+                if called != selection.which(output):
+                    yield called, actual[called], expected[called]
+                    continue
+                pairs = _by_sample(actual[called], expected[called], selection.rank)
+                overlaps = [_overlap(ours, theirs, selection.along) for ours, theirs in pairs]
+                self._overlaps.setdefault(output, []).extend(overlaps)
 
     @property
     def agreement(self) -> Estimate | None:
@@ -117,18 +142,43 @@ class Comparison:
     @property
     def sqnr(self) -> dict[str, float | None]:
         """By the reference's name of each output, in dB, of its worst part; None where it differs nowhere."""
-        return {
+        each = {
             name: None
             if self._noise[name] == 0
             else min((decibels(signal, self._noise[name]), *self._decibels_of_parts(name).values()))
             for name, signal in self._signal.items()
         }
+        for output, selection in self._selections.items():
+            if before := [each[called] for called in selection.compared(output) if called in each]:
+                each[output] = worst({str(i): sqnr for i, sqnr in enumerate(before)})
+        return {name: each[name] for name in self._names if name in each}
+
+    @property
+    def selected_by(self) -> dict[str, str]:
+        """Outputs of another length than the reference's -> the operator that they are compared before."""
+        return {
+            name: each.by for name, each in self._selections.items() if set(each.compared(name)) & set(self._signal)
+        }
+
+    @property
+    def same_selection(self) -> dict[str, float]:
+        """How far both select the same for them, 0-1: what both do of what either does, the mean over the samples."""
+        return {name: float(np.mean(overlaps)) for name, overlaps in self._overlaps.items()}
 
     @property
     def worst_parts(self) -> dict[str, str]:
-        """Where in an output that joins unlike parts its SQNR is that low, in words: "4 to 21 of axis -2"."""
+        """Where in an output that joins unlike parts its SQNR is that low, in words: "4 to 21 of axis -2".
+
+        Of one that is selected it is what is worst of what is before: "'scores' before NonMaxSuppression".
+        """
         found = {name: self._decibels_of_parts(name) for name in self._of_parts}
-        return {name: self._parts[name].told(min(of, key=of.__getitem__)) for name, of in found.items() if len(of) > 1}
+        told = {name: self._parts[name].told(min(of, key=of.__getitem__)) for name, of in found.items() if len(of) > 1}
+        for output, selection in self._selections.items():
+            known = {name: called for called, name in selection.compared(output).items() if called in self._signal}
+            if known:
+                worst = min(known, key=lambda name: decibels(self._signal[known[name]], self._noise[known[name]]))
+                told[output] = f"{worst!r} before {selection.by}"
+        return told
 
     def _decibels_of_parts(self, name: str) -> dict[int, float]:
         """Of an output's parts by number; not of those that are all zero in the reference, which measure nothing."""
@@ -151,11 +201,10 @@ class Comparison:
         An output with an offset, or a truth value that is rarely true, may be so for all of its SQNR. Errors that
         ``NEGLIGIBLE`` dB leave behind do not count: what hardly varies need not be met more closely.
         """
-        return tuple(
-            name
-            for name, sqnr in self.sqnr.items()
-            if sqnr is not None and sqnr < NEGLIGIBLE and self._noise[name] >= self._spread[name].total
-        )
+        before = {called: name for name, each in self._selections.items() for called in each.compared(name)}
+        sqnr = self.sqnr
+        flat = (before.get(name, name) for name in self._signal if self._noise[name] >= self._spread[name].total)
+        return tuple(n for n in dict.fromkeys(flat) if (of := sqnr.get(n)) is not None and of < NEGLIGIBLE)
 
 
 def not_finite(outputs: Outputs, reference_outputs: Outputs) -> str:
@@ -215,6 +264,20 @@ def _paired(outputs: Outputs, reference_outputs: Outputs) -> Iterator[tuple[str,
         yield from ((name, outputs[name], out) for name, out in reference_outputs.items())
     else:
         yield from zip(reference_outputs, outputs.values(), reference_outputs.values(), strict=False)
+
+
+def _by_sample(ours: Array, theirs: Array, rank: int | None = None) -> Iterable[tuple[Array, Array]]:
+    """Two outputs, sample by sample where they are another for each, or have an axis more than ``rank``."""
+    several = object in (ours.dtype, theirs.dtype) and all(isinstance(x, np.ndarray) for x in (*ours, *theirs))
+    if several or (rank is not None and ours.ndim > rank):
+        return zip(ours, theirs, strict=True)
+    return [(ours, theirs)]
+
+
+def _overlap(ours: Array, theirs: Array, along: int) -> float:
+    """What both select, as a fraction of what either does (Jaccard); 1 where neither selects anything."""
+    own, other = ({tuple(np.ravel(each).tolist()) for each in np.moveaxis(x, along, 0)} for x in (ours, theirs))
+    return len(own & other) / len(own | other) if own or other else 1.0
 
 
 def _signal_and_noise(actual: Array, expected: Array) -> tuple[float, float]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pocketzoo.core.arrays import Array
+
+if TYPE_CHECKING:
+    from pocketzoo.zoo.graphs.foreign.selections import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,13 @@ class OutputForms:
 
     parts: Mapping[str, OutputParts] = field(default_factory=dict)
     rounded: frozenset[str] = frozenset()  # whole numbers that floats are rounded to, such as pixels; others are labels
+    # Those whose length depends on what is computed: what they are selected from is compared.
+    selections: Mapping[str, Selection] = field(default_factory=dict)
+
+    def compared(self, outputs: Iterable[str]) -> list[str]:
+        """What is compared of outputs, by what it is called in any graph: each itself, or what it is selected from."""
+        return [
+            called
+            for name in outputs
+            for called in (self.selections[name].compared(name) if name in self.selections else (name,))
+        ]

@@ -16,6 +16,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
+from pocketzoo.zoo.graphs.foreign.selections import selections
 from pocketzoo.zoo.graphs.fresh_names import STANDARD
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -40,7 +41,8 @@ class _Made:
 def forms_of_graph(path: Path) -> OutputForms:
     """Of the outputs of an ONNX file."""
     index = GraphIndex(onnx.load(path, load_external_data=False))
-    return OutputForms(output_parts(index), frozenset(name for name in index.outputs if _is_rounded(index, name)))
+    rounded = frozenset(name for name in index.outputs if _is_rounded(index, name))
+    return OutputForms(output_parts(index), rounded, selections(index))
 
 
 def _is_rounded(index: GraphIndex, name: str) -> bool:

@@ -314,8 +314,8 @@ def test_noise_is_summed_over_outputs_each_by_its_own_power(two, tmp_path):
     onnx.save(two, path)
     xs = [{"x": np.array([[v]], np.float32)} for v in (1.0, 3.0)]
     wanted = [{"a": np.array([[2.0]]), "b": np.array([[-1.0]])}, {"a": np.array([[4.0]]), "b": np.array([[-2.0]])}]
-    assert mixed_precision._noise(path, xs, wanted) == pytest.approx((1 + 1) / (4 + 16) + (0 + 1) / (1 + 4))
-    assert mixed_precision._noise(path, [], []) == 0
+    assert mixed_precision._noise(path, xs, wanted, "ab") == pytest.approx((1 + 1) / (4 + 16) + (0 + 1) / (1 + 4))
+    assert mixed_precision._noise(path, [], [], "ab") == 0
 
 
 def numbered(monkeypatch, tmp_path, gained, needed):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pocketzoo.core.arrays import row_of
 from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.artifacts.one_by_one import OneByOneRunner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
@@ -51,10 +52,23 @@ def test_samples_are_run_one_by_one_and_come_out_as_a_batch():
     [
         ({"x": np.zeros((2, 2))}, "'k' is missing"),
         ({"x": np.zeros((2, 2)), "k": np.ones(3, int)}, "input 'k' is (3,)"),
-        ({"x": np.zeros((2, 2)), "k": np.array([1, 2])}, "'z' has another shape for each sample: (1, 2) and (2, 2)"),
     ],
-    ids=["missing", "another number", "other shapes"],
+    ids=["missing", "another number"],
 )
 def test_what_is_no_batch_is_named(inputs, says, refused):
     with refused(DataError, says):
         OneByOneRunner(Doubled(), AXES).infer(inputs)
+
+
+def test_an_output_of_another_shape_for_each_sample_is_one_array_for_each():
+    x = np.arange(4, dtype=np.float32).reshape(2, 2)
+    out = OneByOneRunner(Doubled(), AXES).infer({"x": x, "k": np.array([1, 3])})
+    assert out["z"].dtype == object
+    assert out["z"].shape == (2,)
+    for row, count in enumerate((1, 3)):
+        np.testing.assert_array_equal(out["z"][row], np.repeat(x[row : row + 1], count, 0))
+        np.testing.assert_array_equal(row_of(out["z"], row, 0), out["z"][row])
+        np.testing.assert_array_equal(row_of(out["y"], row, 0), 2 * x[row])
+    assert out["y"].dtype == np.float32
+    counted = OneByOneRunner(Doubled(), {**AXES, "z": 0}).infer({"x": x, "k": np.array([1, 3])})
+    assert [each.shape for each in counted["z"]] == [(2,), (2,)]  # without the axis for it

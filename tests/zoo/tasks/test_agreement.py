@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scoring import classes, task
 
+from pocketzoo.zoo.graphs.foreign.selections import Selection
 from pocketzoo.zoo.tasks.agreement import (
     Comparison,
     decibels,
@@ -225,3 +226,67 @@ def test_whole_numbers_that_floats_are_rounded_to_are_numbers():
         found.add({"y": given}, {"y": pixels}, {"x": np.zeros((4, 3))})
         assert found.sqnr == {"y": pytest.approx(expected)}
         assert found.differing == ({} if rounded else {"y": 0.25})
+
+
+# -- outputs that are selected
+
+
+def objects(*arrays: list[object]) -> np.ndarray:
+    """An array for each sample."""
+    made = np.empty(len(arrays), object)
+    made[:] = [np.array(each) for each in arrays]
+    return made
+
+
+def test_what_is_selected_is_compared_before_and_by_how_much_is_selected_by_both():
+    selection = Selection("NonMaxSuppression", ("boxes", "scores"), "chosen", 2, 0)
+    boxes, scores = RNG.normal(size=(2, 3, 4)), RNG.normal(size=(2, 3))
+    chosen = objects([[0, 1], [0, 2]], [[0, 0]]), objects([[0, 2], [0, 0], [0, 1]], [[0, 1]])
+    found = Comparison(None, forms=OutputForms(selections={"y": selection}))
+    outputs = [
+        {
+            "y": objects(*(np.zeros(len(each)) for each in of)),
+            "other": scores,
+            "y, before 0": boxes,
+            "y, before 1": scores * (1 + error),
+            "y, which": of,
+        }
+        for of, error in zip(chosen, (0.1, 0.0), strict=True)
+    ]
+    found.add(outputs[0], outputs[1], {"x": boxes})
+    assert list(found.sqnr) == ["y", "other"]
+    assert found.sqnr["other"] is None
+    assert found.sqnr["y"] == pytest.approx(20.0)  # of the scores: the boxes are equal
+    assert found.selected_by == {"y": "NonMaxSuppression"}
+    assert found.same_selection == {"y": pytest.approx((2 / 3 + 0) / 2)}
+    assert found.worst_parts == {"y": "'scores' before NonMaxSuppression"}
+    assert found.like_constants == ()
+    assert found.differing == {}
+    found.add({**outputs[1], "y, before 0": boxes * 0 + 7}, outputs[1], {"x": boxes})
+    assert found.like_constants == ("y",)
+
+
+def test_a_runner_that_gives_no_more_than_its_outputs_says_nothing_of_one_that_is_selected():
+    found = Comparison(None, forms=OutputForms(selections={"y": Selection("NonZero", ("a",), "y", 2, 1)}))
+    found.add({"y": np.zeros((2, 3)), "z": np.ones(2)}, {"y": np.zeros((2, 4)), "z": np.ones(2)}, {"x": np.ones(2)})
+    assert found.sqnr == {"z": None}
+    assert found.selected_by == found.same_selection == {}
+
+
+def test_outputs_of_another_shape_for_each_sample_are_compared_sample_by_sample():
+    theirs = objects([1.0, 2.0], [3.0])
+    found = Comparison(None)
+    found.add({"y": objects([1.0, 2.0], [0.0])}, {"y": theirs}, {"x": np.ones(2)})
+    assert found.sqnr == {"y": pytest.approx(10 * np.log10(14 / 9))}
+    found.add({"y": objects([1.0], [3.0])}, {"y": theirs}, {"x": np.ones(2)})
+    assert found.sqnr == {"y": -np.inf}
+
+
+def test_selections_of_one_run_have_no_axis_for_samples():
+    found = Comparison(None, forms=OutputForms(selections={"y": Selection("NonZero", ("a",), "y", 2, 1)}))
+    theirs = {"y": np.zeros((2, 2)), "y, before 0": np.ones(2), "y, which": np.array([[0, 1], [0, 1]])}
+    found.add({**theirs, "y, which": np.array([[0], [0]])}, theirs, {"x": np.ones(1)})
+    assert found.same_selection == {"y": 0.5}
+    nothing = {**theirs, "y, which": np.zeros((2, 0))}
+    found.add(nothing, nothing, {"x": np.ones(1)})
+    assert found.same_selection == {"y": 0.75}

@@ -30,6 +30,8 @@ from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_sessio
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
 from pocketzoo.zoo.graphs.batch_axis import fix_inner_axes, free_batch, mark_one_sample, name_batch
 from pocketzoo.zoo.graphs.foreign.one_sample import sample_axis, with_run_axes
+from pocketzoo.zoo.graphs.foreign.selections import selections
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.signature import signature_of
 
 TYPES = (
@@ -79,7 +81,11 @@ def batched_graph(
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
     reason: UnsupportedModelError | None = None
-    for guess in guesses(inputs):
+    # One after the other they may look like samples along an axis: boxes of all images are those of each.
+    selected = next(iter(selections(GraphIndex(tidy))), "")
+    if selected:
+        reason = MixedSamplesError(f"the length of its output {selected!r} depends on the data", DYNAMIC)
+    for guess in () if selected else guesses(inputs):
         try:
             filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception

@@ -1,0 +1,193 @@
+"""Outputs whose length depends on what is computed: what selects them, and the last tensors of known shape before.
+
+A detector that ends in NonMaxSuppression gives another number of boxes for each image, and another one again where its
+scores are a little different: nothing of it can be held against another model's, value by value. What it selects from
+can be: boxes and scores, which have a shape of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
+from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, inner_graphs, nodes
+from pocketzoo.zoo.graphs.index import GraphIndex
+
+# What selects -> of its first output, which says which, how many axes it has, and the one that these are counted along.
+# Compress gives values alone.
+SELECTS: Mapping[str, tuple[int, int] | None] = {
+    "NonMaxSuppression": (2, 0),
+    "NonZero": (2, 1),
+    "Unique": (1, 0),
+    "Compress": None,
+}
+# The operands by whose values the shape of an output is.
+SHAPED_BY: Mapping[str, tuple[int, ...]] = {
+    "CenterCropPad": (1,),
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Loop": (0,),
+    "MaxUnpool": (2,),
+    "OneHot": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Upsample": (1,),
+}
+# Every value stays what it is, and all of them; or some of them do. What is read of exact inputs is exact.
+KEEPS = (
+    *("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear"),
+    *("Reshape", "Squeeze", "Transpose", "Unsqueeze"),
+)
+PICKS = ("Compress", "Concat", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Slice", "Split", "Tile")
+MOVES = (*KEEPS, *PICKS)
+FLOATS = (TensorProto.FLOAT, *OTHER_FLOATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How an output is selected, by the names of tensors in the graph."""
+
+    by: str  # the operator
+    before: tuple[str, ...]  # what it is computed from: the last tensors whose shape is not computed from their values
+    chosen: str = ""  # which are selected; "": no tensor says it
+    rank: int = 0  # how many axes that has, of one run,
+    along: int = 0  # and the one that they are counted along
+
+    def compared(self, output: str) -> dict[str, str]:
+        """The tensors before ``output``, by what each is called in any graph."""
+        return {f"{output}, before {i}": name for i, name in enumerate(self.before)}
+
+    def tensors(self, output: str) -> dict[str, str]:
+        """The same, with the one that says which are selected where there is one."""
+        return self.compared(output) | ({self.which(output): self.chosen} if self.chosen else {})
+
+    def which(self, output: str) -> str:
+        """What the tensor is called in any graph that says which are selected."""
+        return f"{output}, which"
+
+
+def compared_tensors(index: GraphIndex, outputs: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """What is compared of outputs, by their names: each itself, or what it is selected from."""
+    selected = selections(index)
+    return {name: selected[name].before if name in selected else (name,) for name in outputs}
+
+
+def with_outputs(model: ModelProto, tensors: Iterable[str]) -> ModelProto:
+    """The graph with tensors that it has inside as outputs; itself, where they are."""
+    known = {value.name for value in model.graph.output}
+    more = [name for name in dict.fromkeys(tensors) if name not in known]
+    if not more:
+        return model
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(ValueInfoProto(name=name) for name in more)
+    return watched
+
+
+def selections(index: GraphIndex) -> dict[str, Selection]:
+    """Of the outputs whose length depends on what the graph computes of its inputs; none of others.
+
+    Where a length follows from whole numbers or truth values of the inputs alone, nothing that is done to the graph
+    changes it. The order of the tensors is that of the graph, the same before it is encoded and after.
+    """
+    if not any(_may_select(node, index.constants) for node in nodes(index.model.graph.node)):
+        return {}  # as mostly: no shape is inferred for it
+    lengths = _Lengths(index)
+    found = {name: _selection(index, lengths, name) for name in lengths.loose if name in index.outputs}
+    return {name: found[name] for name in (value.name for value in index.model.graph.output) if name in found}
+
+
+def _may_select(node: NodeProto, constants: Collection[str]) -> bool:
+    places = [place for place in SHAPED_BY.get(node.op_type, ()) if place < len(node.input)]
+    return node.op_type in SELECTS or any(node.input[place] not in constants for place in places if node.input[place])
+
+
+class _Lengths:
+    """Which tensors hold what is computed of the inputs, in floats somewhere, and whose shapes follow from such."""
+
+    def __init__(self, index: GraphIndex) -> None:
+        self._index = index
+        self.inexact, self.loose = set[str](), set[str]()
+        depends = set(index.inputs)
+        for node in index.nodes:
+            read = [name for name in (*node.input, *sorted(captured(node))) if name]
+            loose = not self.loose.isdisjoint(read)
+            if node.op_type in ("Shape", "Size") and node.domain in STANDARD:
+                if loose:
+                    self.inexact.update(node.output)
+                continue
+            if depends.isdisjoint(read):
+                continue
+            depends.update(node.output)
+            inexact = not self.inexact.isdisjoint(read)
+            moves = node.domain in STANDARD and node.op_type in MOVES
+            for name in filter(None, node.output):
+                if inexact or (not moves and index.types.get(name, TensorProto.FLOAT) in FLOATS):
+                    self.inexact.add(name)
+                if (loose or self._is_shaped(node)) and not self._is_fixed(name):
+                    self.loose.add(name)
+                    self.inexact.add(name)
+
+    def _is_shaped(self, node: NodeProto) -> bool:
+        if node.domain not in STANDARD:
+            return False
+        read = {*node.input, *captured(node)}
+        if selecting(node):
+            return not self.inexact.isdisjoint(read)
+        places = SHAPED_BY.get(node.op_type, ())
+        return any(node.input[place] in self.inexact for place in places if place < len(node.input))
+
+    def _is_fixed(self, name: str) -> bool:
+        dims = self._index.shapes.get(name)
+        return dims is not None and all(isinstance(dim, int) and dim > 0 for dim in dims)
+
+
+def selecting(node: NodeProto) -> str:
+    """The operator in a node, or in graphs inside it, that selects; "" where none does."""
+    inside = (each for graph in inner_graphs(node) for each in nodes(graph.node))
+    return next((n.op_type for n in (node, *inside) if n.op_type in SELECTS and n.domain in STANDARD), "")
+
+
+def _selection(index: GraphIndex, lengths: _Lengths, output: str) -> Selection:
+    by, chosen, rank, along = "", "", 0, 0
+    before: dict[str, str] = {}  # by where it comes from: boxes that are squeezed are the same boxes
+    seen, open_ = set[str](), [output]
+    while open_:
+        name = open_.pop()
+        node = index.producers.get(name)
+        if name in seen or node is None or name not in lengths.inexact:
+            continue
+        seen.add(name)
+        if name in lengths.loose:
+            if not by and (operator := selecting(node)):
+                by, place = operator, SELECTS[operator]
+                if place is not None and node.op_type == operator:
+                    chosen, (rank, along) = node.output[0], place
+            open_ += reversed([*node.input, *sorted(captured(node))])
+        elif index.types.get(name, TensorProto.FLOAT) in FLOATS:
+            root = _root(index, name)
+            if root not in index.inputs:
+                before.setdefault(root, name)
+        else:
+            open_ += reversed(node.input)
+    return Selection(by or _maker(index, output), tuple(before.values()), chosen, rank, along)
+
+
+def _root(index: GraphIndex, name: str) -> str:
+    while (node := index.producers.get(name)) is not None and node.domain in STANDARD and node.op_type in KEEPS:
+        name = node.input[0]
+    return name
+
+
+def _maker(index: GraphIndex, name: str) -> str:
+    node = index.producers.get(name)
+    return "" if node is None else str(node.op_type)
