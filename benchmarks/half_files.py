@@ -42,7 +42,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
-from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.rewriting.half_precision import modern
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph

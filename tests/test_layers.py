@@ -23,7 +23,7 @@ DATA = json.loads((Path(__file__).parent / "layers.json").read_text("utf8"))
 ROOMS = [
     "core", "core/untrusted",
     "core", "core/reading",
-    "zoo/catalog", "zoo", "zoo/graphs", "zoo/graphs/foreign", "zoo/graphs/rewriting",
+    "zoo/catalog", "zoo", "zoo/graphs", "zoo/graphs/files", "zoo/graphs/foreign", "zoo/graphs/rewriting",
     "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
     "zoo/data/processors", "zoo/data",
     "zoo/modules", "zoo/models",

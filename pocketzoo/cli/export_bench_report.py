@@ -108,6 +108,7 @@ def export(
     """Export MODEL to an ONNX graph or an NVIDIA engine."""
     from pocketzoo.deploy.export import export
     from pocketzoo.zoo.catalog.engine_options import EngineOptions
+    from pocketzoo.zoo.graphs.files.weight_files import weight_files
 
     asked = EngineOptions(
         shapes=dict(shapes),
@@ -132,7 +133,7 @@ def export(
         registry=resolver(),
         progress=Bars(),
     )
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path, *weight_files(path)]
     size = sum(file.stat().st_size for file in files)
     if as_json:
         print_json({"file": str(path), "bytes": size})

@@ -113,7 +113,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "deploy.profile": "measure.profile",
     "deploy.profile_layers": ("measure.node_layers", "zoo.graphs.operators"),
     "deploy.profile_page": "reports.profile_page",
-    "deploy.reading": ("zoo.graphs.index", "zoo.graphs.node", "zoo.graphs.load_graph"),
+    "deploy.reading": ("zoo.graphs.index", "zoo.graphs.node", "zoo.graphs.files.load_graph"),
     "deploy.report": "reports.report",
     "deploy.report_answers": "reports.confusion_section",
     "deploy.report_bars": "reports.charts.layer_bars",

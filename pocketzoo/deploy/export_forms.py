@@ -14,6 +14,7 @@ from pocketzoo.zoo.catalog.backend import BackendSpec
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph, weight_files
 
 
 def find_form(to: str, registry: Registry) -> tuple[ExporterSpec, BackendSpec | None]:
@@ -106,7 +107,9 @@ def put_files(files: Sequence[Path], place: Path) -> None:
         with replacing_folder(place) as folder:
             shutil.copytree(main, folder, dirs_exist_ok=True)
         return
-    for each in (*others, main):
-        own = place.with_name(place.stem + each.name.removeprefix(main.stem)) if each != main else place
-        with replacing_file(own) as temporary:
-            shutil.copyfile(each, temporary)
+    weights = weight_files(main)
+    for each in others:
+        if each not in weights:
+            with replacing_file(place.with_name(place.stem + each.name.removeprefix(main.stem))) as temporary:
+                shutil.copyfile(each, temporary)
+    copy_graph(main, place)

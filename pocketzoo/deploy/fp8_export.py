@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -13,7 +14,6 @@ from pocketzoo.compress.pipeline.compress_model import graph_plans
 from pocketzoo.compress.quantization.fp8 import Fp8Layers
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import ExportError, message_of
-from pocketzoo.core.files import replacing_file
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.renamed import keywords_renamed
 from pocketzoo.deploy.half_precision_export import check_ratio, compare, few, half, told
@@ -24,8 +24,9 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.files.graph_files import changed, replace_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.index import opset_of
-from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.rewriting.half_precision import QDQ_OPSET, check_precision
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -99,8 +100,7 @@ def convert_fp8(
     left = f", {_counted(layers)}" if layers.left else ""
     progress.say(f"fp8: {len(layers.layers)} of {len(layers.layers) + len(layers.left)} layers ({told(ratio)}){left}")
     check_ratio(ratio, LEAST, "fp8")
-    with replacing_file(out) as temporary:
-        onnx.save(written, temporary)
+    replace_graph(written, out)
     return layers, ratio
 
 
@@ -113,7 +113,7 @@ def _with_float8(model: onnx.ModelProto) -> onnx.ModelProto:
     if opset_of(model) >= QDQ_OPSET:
         return model
     try:
-        return version_converter.convert_version(model, QDQ_OPSET)
+        return changed(model, partial(version_converter.convert_version, target_version=QDQ_OPSET))
     except Exception as error:  # the converter's own
         raise ExportError(
             f"fp8 needs opset {QDQ_OPSET}, and the graph of opset {opset_of(model)} cannot be converted: "

@@ -16,7 +16,6 @@ from onnx import helper
 from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.arrays import Arrays, batch_size, rows
 from pocketzoo.core.errors import ExportError
-from pocketzoo.core.files import replacing_file
 from pocketzoo.core.optional import require
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.deploy.half_rescue import fewest_nodes, noisy_nodes
@@ -27,9 +26,10 @@ from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.files.graph_files import replace_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, with_outputs
 from pocketzoo.zoo.graphs.index import GraphIndex
-from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
 from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
@@ -105,8 +105,7 @@ def convert_half(
     ratio = least(ratios, outputs)
     check_ratio(ratio, LEAST, precision)
     note(converted, plan, ratios)
-    with replacing_file(out) as temporary:
-        onnx.save(converted, temporary)
+    replace_graph(converted, out)
     return plan, ratio
 
 

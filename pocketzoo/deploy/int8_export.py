@@ -5,8 +5,6 @@ from __future__ import annotations
 from math import inf
 from pathlib import Path
 
-import onnx
-
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.compress_model import compress_with
 from pocketzoo.compress.pipeline.settings import CompressSettings
@@ -21,7 +19,8 @@ from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.compressor import Step
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.models.resolver import Resolver
 
 
@@ -75,7 +74,7 @@ def quantized(
     for reason, names in by_reason(plan.left).items():
         progress.say(f"  in float: {listed(names)}: {reason}")
     encoded = folder / "cached.onnx"
-    onnx.save(int8.apply(model, plan, target), encoded)
+    save_graph(int8.apply(model, plan, target), encoded)
     with updating(bundle, place, progress=progress) as draft:
         draft.put([encoded], graph_name(target.name, "int8"), target=target.name, precision="int8")
     return read_bundle(place)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.quantization.calibration import activations_in_parts, one_by_one
@@ -18,6 +17,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.graphs.contents import replace_nodes
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, graphs
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -91,7 +91,7 @@ def _facts_inside(
         return totals
     with scratch_folder() as folder:
         path = folder / "watched.onnx"
-        onnx.save(watched, path)
+        save_graph(watched, path)
         session = open_session(path, optimization="none", arena=False)
         for feed in one_by_one(model, samples):
             for name, facts in zip(names, session.run(list(names.values()), dict(feed)), strict=True):

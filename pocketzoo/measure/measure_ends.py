@@ -14,6 +14,7 @@ from pocketzoo.zoo.artifacts.end_score import likeness, milliseconds_a_step
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.measurement import EndMeasurement
 from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.graphs.files.weight_files import graph_bytes
 
 
 def measure_ends(
@@ -50,7 +51,7 @@ def measure_ends(
                     end=name,
                     unit=end.unit,
                     files=tuple(path.name for path in paths),
-                    bytes=sum(path.stat().st_size for path in paths),
+                    bytes=sum(map(graph_bytes, paths)),
                     samples=score.samples,
                     steps=score.steps,
                     agreement=score.agreement,

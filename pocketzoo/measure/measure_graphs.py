@@ -30,6 +30,7 @@ from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, not_finite, worst
 from pocketzoo.zoo.tasks.open_task import ModelTask
@@ -58,7 +59,8 @@ class Candidate:
     def bytes(self) -> int:
         """Of all that is loaded."""
         paths = [path for each in (*self.files, *self.others) for path in (each, *each.rglob("*"))]
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        weights = [path for each in self.files for path in weight_files(each)]
+        return sum(path.stat().st_size for path in {*paths, *weights} if path.is_file())
 
     @property
     def files(self) -> list[Path]:

@@ -32,6 +32,7 @@ from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.layer_cost import FLOAT, FLOATS
 from pocketzoo.zoo.graphs.operators import runs_layer
@@ -219,7 +220,7 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
                 ) from error
             spent.append((clock() - begin) * 1e3)
         events = json.loads(Path(session.end_profiling()).read_text("utf8"))
-        optimized = onnx.load(rewritten).graph
+        optimized = read_graph(rewritten).graph
     runs = len(spent)
     ran = [e for e in events if e["cat"] == "Node" and e["name"].endswith("_kernel_time")]
     if not ran or len(ran) % runs:
@@ -228,7 +229,7 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
     times = np.array([e["dur"] for e in ran], float).reshape(runs, count)[WARM_UP:] / 1e3
     wholes = np.array(spent[WARM_UP:])
     middle = _middle(times)
-    layers = NodeLayers(GraphIndex(onnx.load(float_graph)))
+    layers = NodeLayers(GraphIndex(read_graph(float_graph)))
     # Both lists are in the order of execution, unless a node has a graph of its own inside.
     known = list(optimized.node)
     if [n.op_type for n in known] != [e["args"]["op_name"] for e in ran[:count]]:

@@ -49,6 +49,8 @@ def with_selections(start: Start, folder: Path) -> Start:
             return start(path)
         import onnx
 
+        from pocketzoo.zoo.graphs.files.graph_files import save_graph
+        from pocketzoo.zoo.graphs.files.load_graph import read_graph
         from pocketzoo.zoo.graphs.foreign.selections import selections, with_outputs
         from pocketzoo.zoo.graphs.index import GraphIndex
 
@@ -59,7 +61,7 @@ def with_selections(start: Start, folder: Path) -> Start:
         if not tensors or not set(outputs).isdisjoint(tensors):
             return start(path)
         copy = folder / f"{len(list(folder.iterdir()))}.onnx"
-        onnx.save(with_outputs(onnx.load(path), tensors.values()), copy)
+        save_graph(with_outputs(read_graph(path), tensors.values()), copy)
         return SelectingRunner(start(copy), tensors, outputs)
 
     return started

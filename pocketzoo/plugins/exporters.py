@@ -11,12 +11,9 @@ from pocketzoo.zoo.catalog.specs import ExporterSpec, TargetSpec
 
 
 def _onnx(graph: Path, out: Path, target: TargetSpec, progress: Progress) -> None:
-    import shutil
+    from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 
-    from pocketzoo.core.files import replacing_file
-
-    with replacing_file(out) as temporary:
-        shutil.copyfile(graph, temporary)
+    copy_graph(graph, out)
 
 
 def _triton(graph: Path, out: Path, target: TargetSpec, progress: Progress, request: ExportRequest) -> None:

@@ -70,7 +70,7 @@ FOREIGN = (
     "deploy/half_precision_export.py", "measure/profile.py",
     "zoo/backends/onnxruntime/bounded_session.py", "zoo/backends/onnxruntime/runner.py",
     "zoo/bundles/signing.py", "zoo/data/npz_files.py", "zoo/data/processors/text_encoder.py", "zoo/graphs/safety.py",
-    "zoo/hub/shard_index.py", "zoo/backends/onnxruntime/batched_graph.py", "zoo/graphs/foreign/external_data.py",
+    "zoo/hub/shard_index.py", "zoo/backends/onnxruntime/batched_graph.py", "zoo/graphs/files/external_data.py",
 )  # fmt: skip
 CATCHES = {base.__name__ for kind in FAMILY for base in kind.__mro__} - {"object"}
 

@@ -15,6 +15,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle, Draft, source_file_name
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.bundles.step_record import StepRecord, StepReport, tensors_name
 from pocketzoo.zoo.catalog.compressor import Compressor
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,4 +94,4 @@ def copy_float(bundle: Bundle, draft: Draft) -> None:
     if "model.safetensors" in bundle.manifest.files:  # a graph from elsewhere has no module
         shutil.copyfile(bundle.file("model.safetensors"), draft.folder / "model.safetensors")
     for name, graph in bundle.graphs("").items():
-        shutil.copyfile(graph, draft.mark(graph.name, precision=bundle.float_precision, graph=name))
+        copy_graph(graph, draft.mark(graph.name, precision=bundle.float_precision, graph=name))

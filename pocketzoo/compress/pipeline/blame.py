@@ -20,6 +20,7 @@ from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import remove_graph
 
 FEW = 32  # samples that a choice of layers is tried on
 NAMED = 3  # layers that a message names
@@ -128,7 +129,7 @@ def _whole(
         return None if below(artifact) else judge.score(artifact)
     finally:
         for path in paths.values():
-            path.unlink(missing_ok=True)
+            remove_graph(path, missing_ok=True)
 
 
 def _kept(below: Callable[[Judge, Artifact], bool], by: Judge, artifact: Artifact) -> bool:

@@ -38,6 +38,7 @@ from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor, Module
 from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import message_bytes, save_graph
 from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -213,7 +214,7 @@ def _forecast(job: Job) -> list[StepRecord]:
             for target in job.targets:
                 models = {n: compressor.apply(each.model, each.plan, target) for n, each in graphs.items()}
                 in_float[target.name] = planned.in_float(compressor, models)
-                sizes.append(sum(model.ByteSize() for model in models.values()))
+                sizes.append(sum(map(message_bytes, models.values())))
             plan, cost = plans.pop(MODEL, {}), replace(before, bytes=sizes[0])
         taken.append(
             StepRecord(
@@ -282,7 +283,7 @@ def encode_graphs(
             continue  # it was tried for this target, and did not pay
         if (encoded := encode(bundle, target, compressors(), name)) is not None:
             graphs[name] = folder / f"{name}.encoded.onnx"
-            onnx.save(encoded, graphs[name])
+            save_graph(encoded, graphs[name])
     return graphs
 
 

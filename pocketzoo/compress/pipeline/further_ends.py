@@ -29,6 +29,7 @@ from pocketzoo.zoo.bundles.bundle import Draft, graph_name
 from pocketzoo.zoo.bundles.step_record import Cause, Change, GenerationReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import graph_bytes, remove_graph
 
 SECONDS = 0.2  # that graphs are timed for
 
@@ -77,7 +78,7 @@ def take_further_ends(
                 report = replace(report, why=why, cause=cause)
                 for name in names:
                     path = draft.folder / graph_name(target.name, compressor.precision, name)
-                    path.unlink()
+                    remove_graph(path)
                     del draft.kinds[path.name]
             words = ", ".join(end.artifact.graphs[name].name for name in names)
             equal = f"{report.agreement:.1%} of {report.tokens} {end.unit}s agree"
@@ -115,7 +116,7 @@ def _report(
     after = {name: apply_to_graph(compressor, name, graph, target, draft)[0] for name, graph in graphs.items()}
     new = replace(end, artifact=replace(before, graphs={**before.graphs, **after}))
     start = partial(OnnxRunner, threads=1)
-    sizes = [sum(each.artifact.graphs[name].stat().st_size for name in end.graphs) for each in (end, new)]
+    sizes = [sum(graph_bytes(each.artifact.graphs[name]) for name in end.graphs) for each in (end, new)]
     with ExitStack() as stack:
         runners = [stack.enter_context(each.open(start)) for each in (end, new)]
         score = likeness(end, runners[0], runners[1], samples)

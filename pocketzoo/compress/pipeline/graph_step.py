@@ -30,6 +30,7 @@ from pocketzoo.zoo.bundles.manifest import SINGLE
 from pocketzoo.zoo.bundles.step_record import Rejection, StepReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import remove_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class AppliedGraphs:
         """Take them out of the draft."""
         for path in self.artifact.graphs.values():
             if path.parent == draft.folder and draft.kinds[path.name].target == self.target.name:
-                path.unlink()
+                remove_graph(path)
                 del draft.kinds[path.name]
 
 

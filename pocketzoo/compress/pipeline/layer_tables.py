@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.zoo.bundles.step_record import StepRecord
 from pocketzoo.zoo.graphs.cost import CODEBOOK
+from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.graphs.layer_cost import FLOATS, LayerCost
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.models.model_costs import graph_costs
@@ -48,6 +47,6 @@ def _changed(files: Sequence[Path], floats: Sequence[Path]) -> set[str]:
     """Layers whose constants are others than in the float graph."""
     names = set[str]()
     for path, before in zip(files, floats, strict=False):
-        old, new = ({t.name: t for t in onnx.load(file).graph.initializer} for file in (before, path))
+        old, new = ({t.name: t for t in read_graph(file).graph.initializer} for file in (before, path))
         names |= {layer_name(name) for name, tensor in new.items() if name in old and tensor != old[name]}
     return names

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from pocketzoo.compress.pipeline.acceptance import Rejected
 from pocketzoo.compress.pipeline.attempt import Attempt
 from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_judge
@@ -24,6 +22,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.step_record import StepReport
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
+from pocketzoo.zoo.graphs.files.weight_files import remove_graph
 
 
 def calls_of(attempt: Attempt, name: str, samples: Iterable[Arrays]) -> Iterable[Arrays]:
@@ -78,7 +78,7 @@ def with_float_layers(
     def encode(name: str) -> None:
         """As it is to be written, for the searches in the other graphs."""
         encoded[name] = folder / f"{name}.candidate.onnx"
-        onnx.save(compressor.apply(planned.graphs[name].model, plans[name], target), encoded[name])
+        save_graph(compressor.apply(planned.graphs[name].model, plans[name], target), encoded[name])
 
     def found(name: str) -> bool:
         """Whether it is met by layers of this graph, the others being as they are."""
@@ -117,7 +117,7 @@ def with_float_layers(
             changed = earlier
     finally:
         for path in encoded.values():
-            path.unlink()
+            remove_graph(path)
     graphs = {name: replace(graph, plan=plans[name]) for name, graph in planned.graphs.items()}
     told = {f"{name}:{layer}" if several else layer: why for name in plans for layer, why in float_layers[name].items()}
     return replace(planned, graphs=graphs, float_layers={**planned.float_layers, **told})

@@ -16,6 +16,8 @@ from pocketzoo.core.errors import UnknownNameError, nearest
 from pocketzoo.zoo.bundles.bundle import Draft, graph_name
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
+from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names
 from pocketzoo.zoo.graphs.layer_precisions import float_layers
 from pocketzoo.zoo.graphs.rewriting.single_precision import in_float32
@@ -95,7 +97,7 @@ def _names(config: Any) -> dict[str, Sequence[str]]:
 
 def load_floats(graph: Path) -> onnx.ModelProto:
     """A float graph as steps on graphs take it: in float32, whatever floats its file computes in."""
-    return in_float32(onnx.load(graph))
+    return in_float32(read_graph(graph))
 
 
 def plan_graph(
@@ -115,5 +117,5 @@ def apply_to_graph(
     file = graph_name(target.name, compressor.precision, name)
     path = draft.mark(file, target=target.name, precision=compressor.precision, graph=name)
     applied = compressor.apply(graph.model, graph.plan, target)
-    onnx.save(applied, path)
+    save_graph(applied, path)
     return path, applied

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.core.files import scratch_folder
@@ -18,6 +16,8 @@ from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
+from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.models.model_costs import macs_of
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
@@ -81,9 +81,9 @@ def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
     """A float graph as the step on the graph will make it for the first target, its numbers only roughly."""
     assert job.graph_step is not None
     compressor, config = job.graph_step
-    model = onnx.load(graph)
+    model = read_graph(graph)
     plan = (compressor.sketch or compressor.plan)(model, config, replace(job.graph_samples, limit=FEW))
-    onnx.save(compressor.apply(model, plan, job.target), place)
+    save_graph(compressor.apply(model, plan, job.target), place)
     return place
 
 

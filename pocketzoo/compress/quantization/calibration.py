@@ -19,6 +19,7 @@ from pocketzoo.core.errors import DataError
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.malloc_trim import large_mapped
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
 from pocketzoo.zoo.graphs.signature import signature_of
 
@@ -265,7 +266,7 @@ def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool
     with scratch_folder() as folder:  # from a file: its bytes are gone when the session unpacks them
         path = folder / "watched.onnx"
         try:
-            onnx.save(model, path)
+            save_graph(model, path)
         finally:
             del outputs[len(present) :]
         # The arena would keep the largest sample's memory.

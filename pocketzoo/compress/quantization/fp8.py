@@ -15,7 +15,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import onnx
 from onnx import ModelProto, NodeProto
 
 from pocketzoo.compress.plans import Int8Plan, Range
@@ -27,6 +26,7 @@ from pocketzoo.compress.quantization.int8_bodies import inner_layers
 from pocketzoo.compress.quantization.qdq import QdqWriter
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.catalog.specs import Fp8Encoding
+from pocketzoo.zoo.graphs.files.graph_files import check_standard
 from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
@@ -69,7 +69,7 @@ def apply(
     tensors = prepare(index, layers, {}, _moments(index, layers, samples), E4M3)
     tensors |= {name: one[0] for name, one in tensors.items() if name.endswith(".scale")}
     _Fp8Writer(encoded, plan.ranges, tensors, activation_parameters).run({node.output[0] for node in layers})
-    onnx.checker.check_model(encoded)
+    check_standard(encoded)
     return encoded, chosen
 
 

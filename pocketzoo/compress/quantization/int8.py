@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
@@ -44,6 +43,7 @@ from pocketzoo.core.arrays import Array, Arrays
 from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import check_standard
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
@@ -210,7 +210,7 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
     quantized = _write(model, plan, target)
-    onnx.checker.check_model(quantized)
+    check_standard(quantized)
     return quantized
 
 

@@ -33,6 +33,8 @@ from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.catalog.compressor import GraphCompressor
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.cost import layer_costs
+from pocketzoo.zoo.graphs.files.graph_files import save_graph
+from pocketzoo.zoo.graphs.files.weight_files import graph_bytes, remove_graph
 from pocketzoo.zoo.tasks.agreement import noise_to_signal
 
 ALONE, GROUPS = 128, 32  # layers up to which each is tried alone; groups of layers that are tried of very many
@@ -87,7 +89,7 @@ def float_effects(
     xs = list(islice(one_by_one(model, samples), SAMPLES))
     full, one = folder / "full.onnx", folder / "one.onnx"
     write(compressor, model, plan, target, full)
-    onnx.save(model, one)
+    save_graph(model, one)
     float_outputs = _answers(one, xs)
     own = [value.name for value in model.graph.output if not held or value.name in held]
     names = forms_of_files([one]).compared(own)
@@ -103,7 +105,7 @@ def float_effects(
         comparable = 0 < left < np.inf and 0 < noise < np.inf
         gained = float(10 * np.log10(noise / left)) if comparable else np.inf if left < noise else 0.0
         if compressor.price == "bytes":
-            small, large = full.stat().st_size, one.stat().st_size
+            small, large = graph_bytes(full), graph_bytes(one)
             effects += _each(layers, gained, large / small - 1, size=large - small)
             continue
         if not target.timed_here:  # its time here would say nothing of its time there
@@ -111,8 +113,8 @@ def float_effects(
             continue
         before, after = median_milliseconds([full, one], xs[0], SECONDS)
         effects += _each(layers, gained, after / before - 1, milliseconds=after - before)
-    one.unlink(missing_ok=True)
-    full.unlink()
+    remove_graph(one, missing_ok=True)
+    remove_graph(full)
     return sorted(effects, key=lambda effect: -effect.worth)
 
 
@@ -194,7 +196,7 @@ def search(
                 left_in_float = rest
         return exclude(plan, [e.layer for e in left_in_float]), left_in_float
     finally:
-        graph.unlink(missing_ok=True)
+        remove_graph(graph, missing_ok=True)
 
 
 def excludable(compressor: GraphCompressor[Any, Any], plan: Any) -> list[str]:
@@ -206,7 +208,7 @@ def write(
     compressor: GraphCompressor[Any, Any], model: onnx.ModelProto, plan: Any, target: TargetSpec, place: Path
 ) -> None:
     """Save the graph encoded for a target."""
-    onnx.save(compressor.apply(model, plan, target), place)
+    save_graph(compressor.apply(model, plan, target), place)
 
 
 def _answers(graph: Path, xs: Sequence[Arrays]) -> list[Arrays]:

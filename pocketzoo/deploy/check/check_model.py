@@ -19,8 +19,8 @@ from pocketzoo.zoo.catalog.backend import BackendSpec, TargetFinding
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.index import GraphIndex
-from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.tensor_sizes import check_tensor_sizes
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver

@@ -16,6 +16,7 @@ from pocketzoo.zoo.bundles.manifest import MANIFEST
 from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import needed_files
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
 
@@ -66,7 +67,7 @@ def pack(
 
 
 def _needed(bundle: Bundle, target: str, registry: Registry) -> Iterable[str]:
-    yield from (path.name for path in bundle.graphs(target).values())
+    yield from (file.name for path in bundle.graphs(target).values() for file in (path, *weight_files(path)))
     sources = bundle.source_files()
     needed = needed_files(bundle.manifest.processor, registry)
     yield from dict.fromkeys(sources[name].name for name in needed if name in sources)

@@ -30,9 +30,10 @@ from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.registry import default_registry
 from pocketzoo.zoo.catalog.signature import BATCH
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import graph_inputs
-from pocketzoo.zoo.graphs.load_graph import load_graph
 
 TYPES: dict[int, str] = {
     TensorProto.FLOAT: "TYPE_FP32",
@@ -86,7 +87,7 @@ def save_repository(
         if owner is not None and owner.builds:
             build(owner, graph, place / runs.file, target, options=request.options, progress=progress)
         else:
-            shutil.copyfile(graph, place / runs.file)
+            copy_graph(graph, place / runs.file)
         _finish(folder / request.name, config, request.labels)
         if config["max_batch_size"] and not request.states:
             _add_preprocessing(folder, config, request, progress)

@@ -11,6 +11,7 @@ from pocketzoo.zoo.artifacts.driver import Artifact, End, Graphs, Start, as_arti
 from pocketzoo.zoo.artifacts.one_by_one import OneByOneEnd
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.catalog.backend import Runner
+from pocketzoo.zoo.graphs.files.weight_files import graph_bytes
 from pocketzoo.zoo.graphs.foreign.one_sample import run_axes
 
 # No hook: a bundle that a device opens is not to need a plugin for how its graphs hang together.
@@ -47,7 +48,7 @@ def main_files(graphs: Graphs) -> list[Path]:
 
 def size_of(graphs: Graphs) -> int:
     """Bytes of the graphs on the way to the first end."""
-    return sum(path.stat().st_size for path in main_files(graphs))
+    return sum(map(graph_bytes, main_files(graphs)))
 
 
 def open_artifact(artifact: Graphs, start: Start) -> Runner:

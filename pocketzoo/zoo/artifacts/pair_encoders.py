@@ -20,6 +20,7 @@ from pocketzoo.zoo.bundles.work_folder import check_place
 from pocketzoo.zoo.catalog.processor_configs import MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.processors.open_processor import describe_config
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 from pocketzoo.zoo.models.model_costs import macs_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -68,7 +69,7 @@ def pair_encoders(
     first = next(iter(bundles.values())).manifest
     with writing(Path(out), force=force, progress=progress) as draft:
         for name, bundle in bundles.items():
-            shutil.copyfile(
+            copy_graph(
                 bundle.graph(""), draft.mark(graph_name(graph=name), precision=bundle.float_precision, graph=name)
             )
             for path, file in bundle.source_files().items():

@@ -26,6 +26,7 @@ from pocketzoo.zoo.bundles.bundle_lock import changing, check_unsigned, check_wr
 from pocketzoo.zoo.bundles.manifest import FORMAT, MANIFEST, MODEL, SIGNATURE, FileEntry, Manifest, read_manifest
 from pocketzoo.zoo.bundles.model_card import model_card
 from pocketzoo.zoo.bundles.work_folder import check_place, collect_leftovers, note_delivery
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph, weight_files, weights_in
 from pocketzoo.zoo.graphs.layer_cost import FLOATS
 from pocketzoo.zoo.graphs.safety import check_graph
 
@@ -367,8 +368,9 @@ class Draft:
             del self.kinds[old]
             (self.folder / old).unlink()
         main, *others = files
-        shutil.copyfile(main, self.mark(name, target=target, precision=precision, graph=graph, backend=backend))
-        for each in others:
+        copy_graph(main, self.mark(name, target=target, precision=precision, graph=graph, backend=backend))
+        weights = weight_files(main)
+        for each in (each for each in others if each not in weights):
             own = Path(name).stem + each.name.removeprefix(main.stem)
             more = self.mark(own, target=target, precision=precision, graph=graph, backend=backend, of=name)
             shutil.copyfile(each, more)
@@ -389,6 +391,8 @@ def seal(folder: Path, manifest: Manifest, kinds: Mapping[str, FileEntry]) -> No
     with disk_errors(folder):
         (folder / CARD).write_bytes(encoded(model_card(manifest)))
         files = {}
+        parts = {name: FileEntry(sha256="", size=0, of=graph) for name, graph in weights_in(folder).items()}
+        kinds = {**parts, **kinds}
         for file in sorted(p for p in folder.iterdir() if p.name != MANIFEST):
             kind = kinds.get(file.name, FileEntry(sha256="", size=0))
             files[file.name] = replace(kind, sha256=sha256(file), size=file.stat().st_size)

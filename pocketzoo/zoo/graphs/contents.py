@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, graphs, nodes, read_names
 
@@ -20,6 +21,8 @@ def drop_unread(graph: GraphProto) -> None:
     """Let go of the constants that nobody reads."""
     read = read_names(graph)
     stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    if len(stored) == len(graph.initializer):
+        return
     del graph.initializer[:]
     graph.initializer.extend(stored)
 
@@ -41,7 +44,20 @@ def stored_bytes(model: ModelProto) -> int:
     """Of the constants of a graph, at any depth, those in Constant nodes too."""
     held = [held_tensor(node) for node in nodes(model.graph.node, *(function.node for function in model.functions))]
     stored = [tensor for graph in graphs(model.graph) for tensor in graph.initializer]
-    return sum(tensor.ByteSize() for tensor in (*stored, *held) if tensor is not None)
+    return sum(tensor_bytes(tensor) for tensor in (*stored, *held) if tensor is not None)
+
+
+def tensor_bytes(tensor: TensorProto) -> int:
+    """What the values of a tensor take in its graph, without copying them; 0 where they lie in another file."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return 0
+    if not tensor.HasField("raw_data"):
+        return int(tensor.ByteSize())
+    try:
+        size = int(helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    except KeyError:
+        return len(tensor.raw_data)
+    return int(math.prod(tensor.dims)) * size
 
 
 def held_tensor(node: NodeProto) -> TensorProto | None:

@@ -39,8 +39,9 @@ from pocketzoo.zoo.data.processors.open_processor import (
 )
 from pocketzoo.zoo.graphs.contents import stored_bytes
 from pocketzoo.zoo.graphs.cost import parameters_of
+from pocketzoo.zoo.graphs.files.external_data import external_files, load_external
+from pocketzoo.zoo.graphs.files.graph_files import message_bytes, save_graph
 from pocketzoo.zoo.graphs.float_precision import float_precision
-from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, shown_sides, told_lengths
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
@@ -119,7 +120,7 @@ def open_graph(
     quantized = quantizing_nodes(tidy)
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="int8" if quantized else float_precision(tidy))
-        onnx.save(tidy, graph)
+        save_graph(tidy, graph)
         if metadata.tokenizer is not None:
             for name in needed_files(spec, default_registry()):
                 shutil.copyfile(metadata.tokenizer, draft.folder / source_file_name(name))
@@ -247,7 +248,7 @@ def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Pr
             "export it for inference, or with the random numbers as an input",
         ) from error
     written, stored = map(stored_bytes, (model, batched.graph))
-    if stored - written > GROWN * model.ByteSize():
+    if stored - written > GROWN * message_bytes(model):
         progress.say(
             f"{path.name} computes weights of constants, which are stored: {written:,} -> {stored:,} bytes of "
             "constants, and steps are measured against these"

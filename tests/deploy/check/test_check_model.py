@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError
+from pocketzoo.core.errors import ExportError, MissingDependencyError, UnknownNameError, UnsafeFileError
 from pocketzoo.deploy.check.check_model import check, check_graph
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.backends.tensorrt.dla_rules import off_dla
@@ -319,11 +319,13 @@ def test_mistakes_are_named(graph, tmp_path, refused):
         check(tmp_path / "text.onnx", "tensorrt-9")
 
 
-def test_weights_in_other_files_are_not_read(graph, tmp_path, refused):
+def test_weights_alongside_are_read_and_others_refused(graph, tmp_path, refused):
     node, w = conv()
     model = onnx.load(graph(node, constants=w))
     onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    with refused(ExportError, "keeps weights in other files, w for one", hint="one file"):
+    assert check(tmp_path / "split.onnx", "cpu").findings == check(graph(node, constants=w), "cpu").findings
+    (tmp_path / "w.bin").unlink()
+    with refused(UnsafeFileError, "keeps weights in 'w.bin', another file, which is not there", hint="copy it"):
         check(tmp_path / "split.onnx", "cpu")
 
 

@@ -13,9 +13,9 @@ from pocketzoo.core.errors import TooLargeError, UnsafeFileError
 from pocketzoo.deploy.check.check_model import check
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import fillings, guesses
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import ArenaFullError
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.function_calls import MANY
 from pocketzoo.zoo.graphs.index import GraphIndex
-from pocketzoo.zoo.graphs.load_graph import load_graph
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.import_onnx import open_graph

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pocketzoo.core.errors import TooLargeError, UnsafeFileError
 from pocketzoo.workflows.predict import predict
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
-from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.models.import_onnx import open_graph
 

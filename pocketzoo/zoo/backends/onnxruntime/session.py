@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,7 @@ from pocketzoo.core.optional import require
 from pocketzoo.core.untrusted.limits import IMPORT_BYTES
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import FATAL, BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU
+from pocketzoo.zoo.graphs.files.weight_files import weight_files, weights_place
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -38,7 +40,7 @@ def open_session(
     whose: str = "",
     time_left: TimeLeft | None = None,
 ) -> BoundedSession:
-    """A session on a graph in a file, or in memory up to protobuf's 2 GB.
+    """A session on a graph in a file, or in memory.
 
     ``providers`` are onnxruntime's names, of which the first that can run a node does. ``threads`` within a node, 0 for
     all cores. Without ``arena`` it gives memory back at once.
@@ -64,11 +66,31 @@ def open_session(
         options.profile_file_prefix = profile
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+        if _is_large(graph):
+            for key, value in (("file_name", weights_place(optimized).name), ("min_size_in_bytes", "1024")):
+                options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
     if time_left is not None:
         _bound_memory(options)
-    source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
-    session = runtime.InferenceSession(source, options, providers=list(providers), disabled_optimizers=list(without))
+    with nullcontext(str(graph)) if isinstance(graph, Path) else _loadable(graph) as source:
+        session = runtime.InferenceSession(
+            source, options, providers=list(providers), disabled_optimizers=list(without)
+        )
     return BoundedSession(session, whose or (graph.name if isinstance(graph, Path) else "the graph"), time_left)
+
+
+def _loadable(model: ModelProto) -> AbstractContextManager[bytes | str]:
+    from pocketzoo.zoo.graphs.files.graph_files import loadable  # here: graphs in files run without onnx
+
+    return loadable(model)
+
+
+def _is_large(graph: Path | ModelProto) -> bool:
+    """Whether its weights lie in a file of their own, or have to."""
+    if isinstance(graph, Path):
+        return bool(weight_files(graph))
+    from pocketzoo.zoo.graphs.files.graph_files import fits
+
+    return not fits(graph)
 
 
 @cache  # a caller who sets another afterwards has it

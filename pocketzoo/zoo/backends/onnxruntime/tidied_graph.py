@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from pocketzoo.core.errors import BundleError, UnsupportedModelError
@@ -15,6 +14,8 @@ from pocketzoo.zoo.backends.onnxruntime.batched_graph import BatchedGraph, batch
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.constant_folding import folded_constants
 from pocketzoo.zoo.graphs.contents import drop_dead, replace_nodes, store_constants
+from pocketzoo.zoo.graphs.files.graph_files import changed
+from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.graphs.float_precision import computing_kinds, float_precision
 from pocketzoo.zoo.graphs.foreign.quantized import quantizing_nodes
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
@@ -43,7 +44,7 @@ def tidied_graph(
     """
     from onnx import inliner
 
-    tidy = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    tidy = changed(model, inliner.inline_local_functions) if model.functions else _copy(model)
     check_tensor_sizes(GraphIndex(tidy), str(path))
     inputs = [_copy(value) for value in graph_inputs(tidy)]
     as_written = not model.functions and len(inputs) == len(model.graph.input)
@@ -120,7 +121,7 @@ def _folded(
     with scratch_folder() as folder:
         place = folder / "folded.onnx"
         session = load_foreign(model, path, time_left, optimized=place, without=without)
-        folded = onnx.load(place)
+        folded = read_graph(place)
     domains = {opset.domain for opset in model.opset_import}
     beyond = any(node.domain not in {*domains, "", "ai.onnx"} for node in nodes(folded.graph.node))
     if beyond or not assigns_once(folded.graph):

@@ -93,8 +93,8 @@ def _findings(path: Path, target: TargetSpec, *, dla: bool) -> Iterator[TargetFi
     from onnx import TensorProto
 
     from pocketzoo.zoo.backends.tensorrt.dla_rules import DLA_RULES
+    from pocketzoo.zoo.graphs.files.load_graph import load_graph
     from pocketzoo.zoo.graphs.index import GraphIndex
-    from pocketzoo.zoo.graphs.load_graph import load_graph
 
     graph = GraphIndex(load_graph(path))
     float8 = {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2} & {*graph.types.values()}

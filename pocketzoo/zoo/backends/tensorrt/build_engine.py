@@ -26,6 +26,7 @@ from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu, find_gpu
 from pocketzoo.zoo.backends.tensorrt.load_engine import engine_module, load_engine, make_logger, short_of_memory
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 
 DEFAULT = EngineOptions()
 
@@ -99,7 +100,7 @@ def refusals(graph: Path, module: str) -> list[str]:
     """
     # The names are not used, and hold the builder and the network while the parser refers to them.
     _logger, _builder, _network, parser = _begun(engine_module(module))
-    if parser.parse(graph.read_bytes()):
+    if _parses(parser, graph if weight_files(graph) else graph.read_bytes()):
         return []
     return _reasons(parser)
 
@@ -116,7 +117,8 @@ def refit_engine(engine: Path, graph: Path, out: Path, target: TargetSpec) -> No
     logger, _runtime, loaded = load_engine(engine, trt)
     refitter = trt.Refitter(loaded, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
-    if not parser.refit_from_bytes(graph.read_bytes()) or not refitter.refit_cuda_engine():
+    refits = parser.refit_from_file(str(graph)) if weight_files(graph) else parser.refit_from_bytes(graph.read_bytes())
+    if not refits or not refitter.refit_cuda_engine():
         raise ExportError(
             f"the weights of {graph.name} do not fit {engine.name}: {logger.last or 'no reason given'}",
             "give the graph that the engine was built from",
@@ -163,12 +165,19 @@ def _parsed(
     logger, builder, network, parser = _begun(trt)
     if options.dla is not None and hasattr(trt, "OnnxParserFlag") and hasattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA"):
         parser.set_flag(trt.OnnxParserFlag.ADJUST_FOR_DLA)
-    if not parser.parse(engine_graph(graph, options, progress)):
+    with engine_graph(graph, options, progress) as source:
+        parses = _parses(parser, source)
+    if not parses:
         raise ExportError(
             f"{facts_of(target).module}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
             f"list all findings: pocketzoo check MODEL --target {target.name}; or compress with --target {target.name}",
         )
     return _Parsed(logger, builder, network, parser)
+
+
+def _parses(parser: Any, graph: bytes | Path) -> bool:
+    """Whether a parser takes a graph: from its file where its weights lie alongside."""
+    return bool(parser.parse_from_file(str(graph)) if isinstance(graph, Path) else parser.parse(graph))
 
 
 def _configured(trt: ModuleType, parsed: _Parsed, target: TargetSpec, options: EngineOptions) -> tuple[Any, str]:

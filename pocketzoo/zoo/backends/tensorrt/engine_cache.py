@@ -19,13 +19,15 @@ from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.backends.tensorrt.identify_gpu import Gpu
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 from pocketzoo.zoo.hub.store import Store
 
 
 def engine_key(graph: Path, target: TargetSpec, version: str, gpu: Gpu | None, options: EngineOptions) -> str:
     """The digest of all that decides what an engine is; if any of it differs, it is another."""
     runtime = f"{facts_of(target).module} {version}"
-    return cache_key("engine", graph=graph, target=target, runtime=runtime, gpu=gpu, options=options)
+    weights = {"weights": tuple(files)} if (files := weight_files(graph)) else {}
+    return cache_key("engine", graph=graph, **weights, target=target, runtime=runtime, gpu=gpu, options=options)
 
 
 class EngineCache:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -20,32 +22,39 @@ if TYPE_CHECKING:
 WRITTEN = b'"\x02If'  # how a file has an operator of that name
 
 
-def engine_graph(graph: Path, options: EngineOptions, progress: Progress = SILENT) -> bytes:
+@contextmanager
+def engine_graph(graph: Path, options: EngineOptions, progress: Progress = SILENT) -> Iterator[bytes | Path]:
     """The file's bytes, or those of a graph without the If nodes that need not be asked.
 
-    Which branch runs follows from lengths that an engine has one of; or one alone runs with them.
+    Of one whose weights lie in a file alongside it is the file, or one that is there for a while. Which branch runs
+    follows from lengths that an engine has one of; or one alone runs with them.
     """
     whole = graph.read_bytes()
+    source = graph if weight_files(graph) else whole
     if WRITTEN not in whole:
-        return whole
-    import onnx  # here: other graphs are built where it is not installed
-
+        yield source
+        return
+    # Here: other graphs are built where onnx is not installed.
+    from pocketzoo.zoo.graphs.files.graph_files import loadable
+    from pocketzoo.zoo.graphs.files.load_graph import read_graph
     from pocketzoo.zoo.graphs.rewriting.branches import settled
     from pocketzoo.zoo.graphs.signature import signature_of
 
-    model = onnx.load_model_from_string(whole)
+    model = read_graph(graph)
     signature = signature_of(model)
     sizes = {name: options.sizes(name) for tensor in signature.inputs for name in tensor.free.values()}
     lengths = {name: most for name, (least, _, most) in sizes.items() if least == most}
     best = {name: best for name, (_, best, _) in sizes.items()}
     made = settled(model, lengths, partial(_runs, signature, best))
     if made is model:
-        return whole
+        yield source
+        return
     before, after = _branches(model), _branches(made)
     if after < before:
         words = ", ".join(f"{name} = {length}" for name, length in lengths.items())
         progress.say(f"{before - after} of {before} If nodes are settled{f' by {words}' if words else ''}")
-    return bytes(made.SerializeToString())
+    with loadable(made) as known:
+        yield Path(known) if isinstance(known, str) else known
 
 
 def _branches(model: ModelProto) -> int:

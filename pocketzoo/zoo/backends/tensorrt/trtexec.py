@@ -17,7 +17,8 @@ from pocketzoo.zoo.backends.tensorrt.facts import facts_of
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.export_request import ExportRequest
 from pocketzoo.zoo.catalog.specs import TargetSpec
-from pocketzoo.zoo.graphs.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 from pocketzoo.zoo.graphs.signature import signature_of
 
 SCRIPT = "build.sh"
@@ -54,7 +55,11 @@ def save_script(
     """Write the folder ``out``: the graph, and a script with the command."""
     words = command(load_graph(graph), target, request.options)
     with replacing_folder(out) as folder:
-        (folder / "model.onnx").write_bytes(engine_graph(graph, request.options, progress))
+        with engine_graph(graph, request.options, progress) as source:
+            if isinstance(source, Path):
+                copy_graph(source, folder / "model.onnx")
+            else:
+                (folder / "model.onnx").write_bytes(source)
         script = folder / SCRIPT
         script.write_text(f'#!/bin/sh\ncd "$(dirname "$0")" || exit\n{shlex.join(words)}\n', "utf8")
         os.chmod(script, 0o755)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.graphs.contents import held_tensor
+from pocketzoo.zoo.graphs.files.graph_files import changed
 from pocketzoo.zoo.graphs.fresh_names import FreshNames, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
 from pocketzoo.zoo.graphs.node import attribute
@@ -21,7 +24,7 @@ def raised(model: ModelProto, opset: int) -> ModelProto | None:
             _drop(node, "value")  # it means nothing there, and the converter leaves it
     corners = opset_of(model) < CENTERED <= opset
     try:
-        made = version_converter.convert_version(model, opset)
+        made = changed(model, partial(version_converter.convert_version, target_version=opset))
     except Exception:  # its C++ side raises RuntimeError and types of its own
         return None
     for node in nodes(made.graph.node):

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from onnx import ModelProto, NodeProto, version_converter
 
 from pocketzoo.core.errors import ExportError
 from pocketzoo.core.renamed import renamed
 from pocketzoo.zoo.catalog.specs import TargetSpec
+from pocketzoo.zoo.graphs.files.graph_files import changed
 from pocketzoo.zoo.graphs.fresh_names import inner_graphs
 from pocketzoo.zoo.graphs.index import opset_of
 from pocketzoo.zoo.graphs.node import node_name
@@ -107,7 +109,7 @@ def modern(model: ModelProto, precision: str, target: TargetSpec) -> ModelProto:
     if opset_of(model) >= needed or (target.newest_opset or needed) < needed:
         return model
     try:
-        return version_converter.convert_version(model, needed)
+        return changed(model, partial(version_converter.convert_version, target_version=needed))
     except Exception:  # the converter's own; it lacks some operators, and those stay in float32
         return model
 

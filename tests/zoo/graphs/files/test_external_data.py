@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.core.errors import UnsafeFileError
-from pocketzoo.zoo.graphs.foreign.external_data import external_files, load_external
+from pocketzoo.zoo.graphs.files.external_data import external_files, load_external
 
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3)
 

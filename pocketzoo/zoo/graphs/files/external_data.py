@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto, external_data_helper, helper
 
 from pocketzoo.core.errors import UnsafeFileError, UnsupportedModelError
-from pocketzoo.zoo.graphs.fresh_names import graphs, nodes
+from pocketzoo.zoo.graphs.files.external_tensors import external_tensors
 from pocketzoo.zoo.graphs.safety import ONE_FILE, leads_away
 
-LARGEST = 2**31 - 1  # bytes of a message of protobuf
+LARGEST = 2**31 - 1  # bytes of one tensor, which is a message of protobuf by itself
 ONE_BYTE = (TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8)  # others of a byte may be packed, two in one
 
 
@@ -22,11 +22,10 @@ def external_files(model: ModelProto, path: Path) -> dict[str, Path]:
 
     Raises:
         UnsafeFileError: one is elsewhere, a link, or missing; or shorter than the graph says.
-        UnsupportedModelError: graph and weights are larger than what fits into one message.
+        UnsupportedModelError: one tensor is larger than what fits into a message.
     """
     places: dict[str, Path] = {}
-    size = 0
-    for tensor in _external(model):
+    for tensor in external_tensors(model):
         facts = {entry.key: entry.value for entry in tensor.external_data}
         name = facts.get("location", "")
         if name not in places:
@@ -50,23 +49,21 @@ def external_files(model: ModelProto, path: Path) -> dict[str, Path]:
             raise UnsafeFileError(
                 f"{path} keeps {tensor.name!r} in {end - offset:,} bytes of {name!r}, and it has {expected:,}", ONE_FILE
             )
-        size += end - offset
-    size += path.stat().st_size
-    if size > LARGEST:
-        raise UnsupportedModelError(
-            f"{path} has {size:,} bytes with its weights, and graphs of up to {LARGEST:,} are read",
-            "export it in halves, or with weights of 16 bits",
-        )
+        if end - offset > LARGEST:
+            raise UnsupportedModelError(
+                f"{path} keeps {tensor.name!r} in {end - offset:,} bytes, and one tensor may have {LARGEST:,}",
+                "export it in halves, or with weights of 16 bits",
+            )
     return dict(sorted(places.items()))
 
 
-def load_external(model: ModelProto, files: Collection[str], path: Path) -> None:
-    """Put the weights of those files into a graph, in place.
+def load_external(model: ModelProto, files: Collection[object], path: Path) -> None:
+    """Put the weights of those files, which are all, into a graph, in place.
 
     Raises:
         UnsafeFileError: what lies there is not what the graph says.
     """
-    for tensor in _external(model) if files else ():
+    for tensor in external_tensors(model) if files else ():
         name, size = tensor.name, _bytes_of(tensor)
         if size is not None and all(entry.key != "length" for entry in tensor.external_data):
             tensor.external_data.add(key="length", value=str(size))  # or all that follows would be read
@@ -74,7 +71,7 @@ def load_external(model: ModelProto, files: Collection[str], path: Path) -> None
             external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
         except Exception as error:  # of its checker, of types of its own
             raise UnsafeFileError(f"{path} keeps {name!r} in a file that cannot be read: {error}", ONE_FILE) from error
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")  # as where it never lay elsewhere
         del tensor.external_data[:]
 
 
@@ -108,16 +105,3 @@ def _checked(name: str, path: Path) -> Path:
             f"{path} keeps weights in {name!r}, another file, which is not there", f"copy it into {path.parent}"
         )
     return place
-
-
-def _external(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor that lies elsewhere: stored ones, and those in attributes of nodes, functions included."""
-    for graph in graphs(model.graph):
-        for tensor in (*graph.initializer, *(t for s in graph.sparse_initializer for t in (s.values, s.indices))):
-            if tensor.data_location == TensorProto.EXTERNAL:
-                yield tensor
-    for node in nodes(model.graph.node, *(function.node for function in model.functions)):
-        for attribute in node.attribute:
-            for tensor in (attribute.t, *attribute.tensors):
-                if tensor.data_location == TensorProto.EXTERNAL:
-                    yield tensor
