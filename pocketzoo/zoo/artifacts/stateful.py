@@ -24,7 +24,7 @@ from pocketzoo.zoo.artifacts.driver import (
 from pocketzoo.zoo.bundles.manifest import MODEL
 from pocketzoo.zoo.catalog.backend import Runner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
-from pocketzoo.zoo.graphs.states import CALLS, calls_axis, check_states, over_calls
+from pocketzoo.zoo.graphs.states import CALLS, calls_axis, check_states, growing_axes, over_calls
 
 
 class Stream:
@@ -33,6 +33,7 @@ class Stream:
     def __init__(self, runner: Runner, states: Mapping[str, str], began_with: Arrays | None = None) -> None:
         """``states``: output -> input. ``began_with`` are states by input, where they do not begin with zeros."""
         self._runner, self._states = runner, states
+        self._growing = growing_axes(runner.signature, states)
         self._began_with = dict(began_with or {})
         self.state: dict[str, npt.NDArray[Any]] = dict(self._began_with)
 
@@ -52,7 +53,7 @@ class Stream:
                 continue
             known = self.state.get(spec.name)
             if known is None:
-                self.state[spec.name] = zeros(spec, batch)
+                self.state[spec.name] = zeros(spec, batch, self._growing.get(spec.name))
             elif spec.batch is not None and known.shape[spec.batch] != batch:
                 raise DataError(
                     f"a batch of {batch} follows one of {known.shape[spec.batch]}, whose state {spec.name!r} is kept",
@@ -65,9 +66,16 @@ class Stream:
 
         Raises:
             DataError: an input is missing or unknown, or of another number of samples than the call before.
+            BundleError: a state that begins with length 0 keeps it.
         """
         outputs = self._runner.infer(self.inputs(inputs))
         self.state = {fed: outputs[name] for name, fed in self._states.items()}
+        for fed, axis in self._growing.items():
+            if not self.state[fed].shape[axis]:
+                raise BundleError(
+                    f"the state {fed!r} begins with length 0 along axis {axis}, and no call makes it longer",
+                    f"export it with a fixed length of axis {axis}",
+                )
         return {name: value for name, value in outputs.items() if name not in self._states}
 
 
@@ -105,6 +113,7 @@ class StatefulRunner(Composite):
 
         Raises:
             DataError: an input is missing or unknown, or sequences differ in length.
+            BundleError: an output has another shape at each call.
         """
         stream, calls = self._begin(inputs)
         kept: dict[str, list[npt.NDArray[Any]]] = {}
@@ -115,8 +124,14 @@ class StatefulRunner(Composite):
         for spec in self._runner.signature.outputs:
             if spec.name in self._states:
                 outputs[spec.name] = stream.state[self._states[spec.name]]
-            else:
-                outputs[spec.name] = np.stack(kept[spec.name], calls_axis(spec))
+                continue
+            shapes = list(dict.fromkeys(value.shape for value in kept[spec.name]))
+            if len(shapes) > 1:
+                raise BundleError(
+                    f"the output {spec.name!r} has another shape at each call, {shapes[0]} and then {shapes[1]}",
+                    "export the model without it",
+                )
+            outputs[spec.name] = np.stack(kept[spec.name], calls_axis(spec))
         return written(outputs, out)
 
     def graph_inputs(self, inputs: Arrays) -> Iterator[Arrays]:
@@ -191,13 +206,17 @@ def ends(artifact: Artifact) -> tuple[End, ...]:
     return (StatefulEnd(artifact),)
 
 
-def zeros(spec: TensorSpec, batch: int) -> npt.NDArray[Any]:
-    """What a state begins as.
+def zeros(spec: TensorSpec, batch: int, growing: int | None = None) -> npt.NDArray[Any]:
+    """What a state begins as: of length 0 along the axis that is ``growing``.
 
     Raises:
-        BundleError: an axis that no sample counts is free.
+        BundleError: another axis that no sample counts is free.
     """
-    shape = [batch if i == spec.batch else dim for i, dim in enumerate(spec.shape)]
-    if any(isinstance(dim, str) for dim in shape):
-        raise BundleError(f"the state {spec.name!r} is of {spec.shape}, which says no size", "give what it begins with")
+    shape = [batch if i == spec.batch else 0 if i == growing else dim for i, dim in enumerate(spec.shape)]
+    if free := [i for i, dim in enumerate(shape) if isinstance(dim, str)]:
+        axes = " and ".join(f"{i} ({spec.shape[i]!r})" for i in free)
+        raise BundleError(
+            f"the state {spec.name!r} is of {spec.shape}, which says no size of axis {axes}",
+            "export it with that length; or where it grows with each call, with the axis named otherwise in the output",
+        )
     return np.zeros([int(dim) for dim in shape], spec.dtype)

@@ -41,20 +41,61 @@ def check_states(signature: ModelSignature, states: Mapping[str, str]) -> None:
             )
 
 
+def growing_axes(signature: ModelSignature, states: States) -> dict[str, int]:
+    """State -> its axis that is longer after each call, as of a cache of keys and values: it begins with length 0.
+
+    That is the one of any length which the output calls otherwise than the input: "past" and "total".
+    """
+    found = {}
+    for output, fed in states.items():
+        given, made = signature.input(fed), signature.output(output)
+        free = [axis for axis in given.free if axis != given.batch]
+        if len(free) == 1 and isinstance(made.shape[free[0]], str) and made.shape[free[0]] != given.shape[free[0]]:
+            found[fed] = free[0]
+    return found
+
+
+def check_growing(signature: ModelSignature, states: States) -> None:
+    """Raises:
+    BundleError: as ``check_states``; or an input has to be as long as a state that grows, another length at each call.
+    """
+    check_states(signature, states)
+    growing = growing_axes(signature, states)
+    lengths = {output: signature.output(output).shape[growing[fed]] for output, fed in states.items() if fed in growing}
+    for spec in signature.inputs:
+        for axis, dim in spec.free.items():
+            known = next((output for output, length in lengths.items() if length == dim), "")
+            if known and axis != spec.batch and spec.name not in states.values():
+                raise BundleError(
+                    f"the input {spec.name!r} is as long along axis {axis} ({dim!r}) as {known!r}, longer at each call",
+                    f"export it without {spec.name!r}, which the lengths of the states say",
+                )
+
+
 def with_states(signature: ModelSignature, states: Mapping[str, str], progress: Progress) -> ModelSignature:
     """The signature with its states; without any, those that names make evident are said, and not taken.
 
     Raises:
-        BundleError: as ``check_states``.
+        BundleError: as ``check_states``; or an input has to be as long as a state that grows.
     """
     if not states:
         named = " ".join(f"--state {output}={given}" for output, given in evident_states(signature).items())
         if named:
             progress.say(f"by their names these may be states, which nothing else says; if they are: {named}")
         return signature
-    check_states(signature, states)
+    check_growing(signature, states)
+    growing = growing_axes(signature, states)
+    for (axis, dim), names in _by_axis(signature, growing).items():
+        progress.say(f"{', '.join(names)}: longer after each call along axis {axis} ({dim!r}), from length 0 on")
     outputs = tuple(replace(output, feeds=states.get(output.name, "")) for output in signature.outputs)
     return replace(signature, outputs=outputs)
+
+
+def _by_axis(signature: ModelSignature, growing: Mapping[str, int]) -> dict[tuple[int, str | int], list[str]]:
+    found: dict[tuple[int, str | int], list[str]] = {}
+    for name, axis in growing.items():
+        found.setdefault((axis, signature.input(name).shape[axis]), []).append(name)
+    return found
 
 
 def sequences_of(signature: ModelSignature, lengths: Mapping[str, int]) -> ArraysSpec:

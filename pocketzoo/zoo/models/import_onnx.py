@@ -51,7 +51,7 @@ from pocketzoo.zoo.graphs.foreign.standard_form import not_numbers, put_in_stand
 from pocketzoo.zoo.graphs.index import graph_inputs, opset_of
 from pocketzoo.zoo.graphs.safety import check_graph, references
 from pocketzoo.zoo.graphs.signature import signature_of
-from pocketzoo.zoo.graphs.states import States, sequences_of, with_states
+from pocketzoo.zoo.graphs.states import States, check_growing, sequences_of, with_states
 from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
 
 GROWN = 0.1  # of the bytes of a file, from which on it is said that what is stored is more
@@ -103,7 +103,7 @@ def open_graph(
     clear_names(model)
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
-    told = told_lengths(signature_of(model), metadata)
+    told = _told(signature_of(model), metadata)
     batched = _tidied(model, path, told, progress)
     if batched.alone:
         progress.say(f"{path.name} has no axis for samples, each is a run of its own: {batched.alone}")
@@ -162,6 +162,13 @@ def stated_signature(path: Path) -> ModelSignature | None:
         return signature_of(model)
     except Exception:  # protobuf's errors share no base
         return None
+
+
+def _told(signature: ModelSignature, metadata: OnnxMetadata) -> dict[str, int]:
+    """``told_lengths`` of a graph, after its states are checked: no run says which of its lengths do not fit."""
+    if metadata.states:
+        check_growing(signature, metadata.states)
+    return told_lengths(signature, metadata)
 
 
 def _with_tokenizer(metadata: OnnxMetadata, path: Path) -> OnnxMetadata:

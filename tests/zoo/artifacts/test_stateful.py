@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from artifactgraphs import HIDDEN, STATES, WIDTH, listener, random, start
+from onnx import helper, numpy_helper
 
 from pocketzoo.core.errors import BundleError, DataError
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import ends, open_artifact
 from pocketzoo.zoo.artifacts.stateful import StatefulRunner
+from pocketzoo.zoo.bundles.bundle import read_bundle
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.graphs.states import check_states, evident_states
+from pocketzoo.zoo.models.import_onnx import open_graph
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +200,88 @@ def test_a_state_of_no_known_size_has_to_be_given():
     with pytest.raises(BundleError, match="says no size"):
         zeros(tensor("state", 2, "somehow"), 1)
     assert zeros(TensorSpec(name="s", shape=(2, "n", 3), batch=1), 4).shape == (2, 4, 3)
+    assert zeros(TensorSpec(name="s", shape=(2, "n", "past"), batch=1), 4, growing=2).shape == (2, 4, 0)
+
+
+# -- states that grow
+
+
+CACHE = {"present_k": "past_k", "present_v": "past_v"}
+
+
+def attending(path, past="past", total="total", mask=False, shown=False):
+    """One step of attention (batch, 1, 4) over the keys and values of all steps before, and its own."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(4, 4)).astype(np.float32) for name in ("q", "k", "v")}
+    nodes = [
+        *(helper.make_node("MatMul", ["x", name], [f"{name}x"]) for name in weights),
+        *(helper.make_node("Concat", [f"past_{n}", f"{n}x"], [f"present_{n}"], axis=1) for n in "kv"),
+        helper.make_node("Transpose", ["present_k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["qx", "kt"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"]),
+        helper.make_node("Mul", ["weights", "mask"], ["masked"]) if mask else None,
+        helper.make_node("MatMul", ["masked" if mask else "weights", "present_v"], ["y"]),
+    ]
+    inputs = {"x": ["batch", 1, 4], "past_k": ["batch", past, 4], "past_v": ["batch", past, 4]}
+    outputs = {"y": ["batch", 1, 4], "present_k": ["batch", total, 4], "present_v": ["batch", total, 4]}
+    inputs |= {"mask": ["batch", 1, total]} if mask else {}
+    outputs |= {"weights": ["batch", 1, total]} if shown else {}
+    graph = helper.make_graph(
+        [node for node in nodes if node is not None],
+        "g",
+        [helper.make_tensor_value_info(name, 1, dims) for name, dims in inputs.items()],
+        [helper.make_tensor_value_info(name, 1, dims) for name, dims in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return weights
+
+
+def by_hand(x, weights):
+    """The same in numpy, of whole sequences (batch, calls, 1, 4)."""
+    q, k, v = ((x @ weights[name])[:, :, 0] for name in "qkv")
+    out = []
+    for call in range(x.shape[1]):
+        scores = np.exp(np.einsum("bd,bcd->bc", q[:, call], k[:, : call + 1]))
+        out.append(np.einsum("bc,bcd->bd", scores / scores.sum(1, keepdims=True), v[:, : call + 1]))
+    return np.stack(out, 1)[:, :, None], k, v
+
+
+def test_a_state_that_grows_begins_with_nothing(tmp_path):
+    weights = attending(tmp_path / "m.onnx")
+    artifact = Artifact(graphs={"model": tmp_path / "m.onnx"}, driver="stateful", states=CACHE)
+    x = random(2, 5, 1, 4)
+    with open_artifact(artifact, start) as runner:
+        outputs = runner.infer({"x": x})
+        reads = list(runner.graph_inputs({"x": x}))
+    for name, value in zip(("y", "present_k", "present_v"), by_hand(x, weights), strict=True):
+        np.testing.assert_allclose(outputs[name], value, atol=1e-5)
+    assert [each["past_k"].shape for each in reads] == [(2, calls, 4) for calls in range(5)]
+
+
+def test_a_state_that_grows_is_calibrated_over_sequences_and_said(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    attending("m.onnx")
+    np.savez("d.npz", x=random(30, 4, 1, 4))
+    states = [word for output, fed in CACHE.items() for word in ("--state", f"{output}={fed}")]
+    result = run("compress", "m.onnx", *states, "--int8", "--data", "d.npz", "-o", "small", "--keep-slower", "--accept")
+    assert result.exit_code == 0, result.stderr
+    assert "past_k, past_v: longer after each call along axis 1 ('past'), from length 0 on" in result.stderr
+    report = read_bundle("small").manifest.steps[-1].report
+    assert set(report.outputs) == {"y", "present_k", "present_v"}
+    assert all(sqnr is None or sqnr > 20 for sqnr in report.outputs.values())
+
+
+def test_what_would_have_to_grow_with_a_state_is_named(tmp_path, refused):
+    attending(tmp_path / "masked.onnx", mask=True)
+    with refused(BundleError, "'mask' is as long along axis 2 ('total') as 'present_k', longer at each call"):
+        open_graph(tmp_path / "masked.onnx", states=CACHE)
+    attending(tmp_path / "shown.onnx", shown=True)
+    artifact = Artifact(graphs={"model": tmp_path / "shown.onnx"}, driver="stateful", states=CACHE)
+    with open_artifact(artifact, start) as runner, refused(BundleError, "'weights' has another shape at each call"):
+        runner.infer({"x": random(1, 2, 1, 4)})
+    attending(tmp_path / "same.onnx", past="t", total="t")
+    artifact = Artifact(graphs={"model": tmp_path / "same.onnx"}, driver="stateful", states=CACHE)
+    with open_artifact(artifact, start) as runner, refused(BundleError, "says no size of axis 1 ('t')"):
+        runner.infer({"x": random(1, 2, 1, 4)})
