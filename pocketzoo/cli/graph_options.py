@@ -71,7 +71,7 @@ def graph_options(
 
                     check_place(given["out"], force=given["force"])
                 for name in dict.fromkeys(models):
-                    given[name] = _opened(given[name], metadata, given.get("data"))
+                    given[name] = _opened(given[name], metadata, given.get("data") or _of_arrays(given.get("files")))
             return f(*args, **given)
 
         if not shown:
@@ -111,6 +111,11 @@ def _opened(value: Any, metadata: OnnxMetadata, data: Any) -> Any:
     return opened if isinstance(value, tuple) else opened[0]
 
 
+def _of_arrays(files: Any) -> Any:
+    """The first of files to predict that is one of arrays."""
+    return next((file for file in files or () if Path(str(file)).suffix.lower() in (".npz", ".safetensors")), None)
+
+
 def _which_data(model: Any) -> str:
     from pocketzoo.zoo.data.processors.needed_data import needed_data
     from pocketzoo.zoo.models.import_onnx import stated_signature
@@ -123,14 +128,17 @@ def _which_data(model: Any) -> str:
 
 
 def _with_lengths(metadata: OnnxMetadata, model: Any, data: Any) -> OnnxMetadata:
-    """The metadata with the usual lengths of free axes that the arrays of ``data`` show."""
+    """The metadata with what the arrays of ``data`` show: the usual lengths of free axes, and what a sample is."""
     if not data or metadata.states:
         return metadata
-    from pocketzoo.zoo.data.shown_lengths import shown_lengths
+    from pocketzoo.zoo.data.shown_lengths import are_whole, lengths_of, shown_arrays
     from pocketzoo.zoo.models.import_onnx import stated_signature
 
     signature = stated_signature(Path(str(model).removeprefix("file:")))
-    return metadata if signature is None else replace(metadata, seen=shown_lengths(Path(str(data)), signature))
+    if signature is None:
+        return metadata
+    arrays, inputs = shown_arrays(Path(str(data))), signature.inputs
+    return replace(metadata, seen=lengths_of(arrays, inputs), whole=are_whole(arrays, inputs))
 
 
 def _metadata(said: Mapping[str, Any]) -> OnnxMetadata:

@@ -55,7 +55,7 @@ def test_a_command_without_its_data_says_what_the_file_takes(command, graph, run
 def test_every_command_takes_a_file_with_what_it_does_not_say(command, graph, run):
     words = command.split()
     first = run(*words)
-    if "--data" in words:  # its arrays show the size
+    if "data.npz" in words:  # its arrays show the size
         assert first.exit_code == 0, first.stderr
     elif words[0] != "check":  # which asks nothing of images
         assert first.exit_code == 1
@@ -114,3 +114,28 @@ def test_free_axes_are_as_long_as_the_data_has_them(tmp_path, monkeypatch, run):
     assert manifest.macs == 50 * 4 * 5
     told = run("bench", "net.onnx", "--data", "data.npz", "--axis", "time=7", "--seconds", "0", "--no-memory")
     assert told.exit_code == 0, told.stderr
+
+
+@pytest.mark.parametrize(("rows", "shape"), [((5, 3, 8), [3, 4]), ((5, 8), [4])])
+def test_data_decides_whether_a_fixed_first_axis_counts_samples(rows, shape, tmp_path, monkeypatch, run):
+    """Of three rows of eight numbers, each by itself, nobody knows whether they are three samples or one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POCKETZOO_HOME", str(tmp_path / "home"))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 4])],
+        [numpy_helper.from_array(np.eye(8, 4, dtype=np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "m.onnx")
+    x = np.random.default_rng(0).normal(size=rows).astype(np.float32)
+    np.savez("d.npz", x=x)
+    result = run("predict", "m.onnx", "d.npz", "--json")
+    assert result.exit_code == 0, result.stderr
+    answers = json.loads(result.stdout)
+    assert [each["y"]["shape"] for each in answers] == [shape] * 5
+    first = [pytest.approx(row[0, :4].tolist()) for row in x.reshape(5, -1, 8)]
+    assert [each["y"]["first"][:4] for each in answers] == first
+    assert ("a row of the data is all that a run reads" in result.stderr) is (len(rows) == 3)
+    assert run("bench", "m.onnx", "--data", "d.npz", "--seconds", 0, "--batch", 2, "--no-memory").exit_code == 0

@@ -104,7 +104,7 @@ def open_graph(
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
     told = _told(signature_of(model), metadata)
-    batched = _tidied(model, path, told, progress)
+    batched = _tidied(model, path, told, progress, whole=metadata.whole)
     if batched.alone:
         progress.say(f"{path.name} has no axis for samples, each is a run of its own: {batched.alone}")
     signature = with_states(batched.signature, metadata.states, progress)
@@ -240,12 +240,12 @@ def _check_labels(output: ValueInfoProto, labels: Sequence[str], path: Path) -> 
         )
 
 
-def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Progress) -> BatchedGraph:
+def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Progress, *, whole: bool) -> BatchedGraph:
     """``tidied_graph``, or what keeps it from being held against itself; weights that cannot be are said."""
     if broken := not_numbers(model):
         progress.say(f"{path.name} has values in {broken!r} that are no numbers (NaN)")
     try:
-        batched = tidied_graph(model, path, told, progress)
+        batched = tidied_graph(model, path, told, progress, whole=whole)
     except UnsupportedModelError as error:
         if not (found := random_nodes(model)):
             raise

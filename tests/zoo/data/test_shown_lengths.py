@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pocketzoo.zoo.catalog.signature import ModelSignature, signature_of_axes
-from pocketzoo.zoo.data.shown_lengths import lengths_of, shown_lengths
+from pocketzoo.zoo.data.shown_lengths import are_whole, lengths_of, shown_arrays
 
 
 def reads(**inputs) -> ModelSignature:
@@ -37,12 +37,33 @@ def test_lengths_of_free_axes_are_those_of_the_arrays(inputs, arrays, lengths):
 
 def test_a_file_and_a_folder_of_files_show_them(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 50, 4)))
-    assert shown_lengths(tmp_path / "a.npz", reads(x=("batch", "time", 4))) == {"time": 50}
-    assert shown_lengths(tmp_path, reads(x=("batch", "time", 4))) == {"time": 50}
+    for data in (tmp_path / "a.npz", tmp_path):
+        assert {name: array.shape for name, array in shown_arrays(data).items()} == {"x": (3, 50, 4)}
 
 
 def test_what_is_no_file_of_arrays_shows_nothing(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK no")
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
     for name in ("bad.npz", "table.csv", "missing.npz", "digits"):
-        assert shown_lengths(tmp_path / name, reads(x=("batch", "time", 4))) == {}
+        assert shown_arrays(tmp_path / name) == {}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arrays", "whole"),
+    [
+        ({"x": (3, 8)}, {"x": (9, 3, 8)}, True),
+        ({"x": (3, 8)}, {"mine": (9, 3, 8), "y": (9,)}, True),
+        ({"x": (3, 8)}, {"x": (9, 8)}, False),  # samples of a batch of three
+        ({"x": (3, 8)}, {"x": (9, 3, 7)}, False),
+        ({"x": (3, 8)}, {}, False),
+        ({"x": (3, 8), "h": (2, 4)}, {"x": (9, 3, 8), "h": (9, 2, 4)}, True),
+        ({"x": (3, 8), "h": (2, 4)}, {"x": (9, 3, 8), "h": (9, 4)}, False),
+        ({"x": (1, 8)}, {"x": (9, 1, 8)}, False),  # a batch of one
+        ({"x": ("batch", 8)}, {"x": (9, 1, 8)}, False),
+        ({"x": (None, 8)}, {"x": (9, 3, 8)}, False),
+        ({"x": ("time", 8)}, {"x": (9, 50, 8)}, True),
+        ({"x": ()}, {"x": (9,)}, False),
+    ],
+)
+def test_a_row_that_is_all_that_a_run_reads_is_a_sample(inputs, arrays, whole):
+    assert are_whole({name: np.zeros(shape) for name, shape in arrays.items()}, reads(**inputs).inputs) is whole

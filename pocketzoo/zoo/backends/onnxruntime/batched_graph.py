@@ -59,11 +59,14 @@ def batched_graph(
     time_left: TimeLeft,
     told: Mapping[str, int] | None = None,
     floats: str = "float32",
+    *,
+    whole: bool = False,
 ) -> BatchedGraph:
     """The tidied graph with its batch axis free, held against the file; which axis that is, is found by running it.
 
     Where there is none, or the samples of a batch are mixed, a run takes one sample. ``own`` runs the file as it was
-    written. ``told``: lengths of free axes by their names. ``floats``: what it computes in.
+    written. ``told``: lengths of free axes by their names. ``floats``: what it computes in. ``whole``: a sample is said
+    to be all that a run reads.
 
     Raises:
         BundleError: onnxruntime does not run it.
@@ -80,12 +83,8 @@ def batched_graph(
         INPUT_VALUES.check(abs(values), str(path), f"values in its input {tensor.name!r}")
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
-    reason: UnsupportedModelError | None = None
-    # One after the other they may look like samples along an axis: boxes of all images are those of each.
-    selected = next(iter(selections(GraphIndex(tidy))), "")
-    if selected:
-        reason = MixedSamplesError(f"the length of its output {selected!r} depends on the data", DYNAMIC)
-    for guess in () if selected else guesses(inputs):
+    reason: UnsupportedModelError | None = _alone(tidy, whole=whole)
+    for guess in () if reason is not None else guesses(inputs):
         try:
             filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
@@ -125,6 +124,16 @@ def batched_graph(
         raise
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
         raise BundleError(f"onnxruntime does not run {path}: {fails or error}", "check it with onnx.checker") from error
+
+
+def _alone(tidy: ModelProto, *, whole: bool) -> MixedSamplesError | None:
+    """Why no axis is to be tried for samples; None where some are."""
+    if whole:
+        return MixedSamplesError("a row of the data is all that a run reads", DYNAMIC)
+    # One after the other they may look like samples along an axis: boxes of all images are those of each.
+    selected = next(iter(selections(GraphIndex(tidy))), "")
+    why = f"the length of its output {selected!r} depends on the data"
+    return MixedSamplesError(why, DYNAMIC) if selected else None
 
 
 def _one_sample(

@@ -31,11 +31,16 @@ IR = 8  # up to 3 a constant had to be an input as well; functions began with 8
 
 
 def tidied_graph(
-    model: ModelProto, path: Path, told: Mapping[str, int] | None = None, progress: Progress = SILENT
+    model: ModelProto,
+    path: Path,
+    told: Mapping[str, int] | None = None,
+    progress: Progress = SILENT,
+    *,
+    whole: bool = False,
 ) -> BatchedGraph:
     """The graph with a free batch axis, constants as initializers, batch norm folded; ``model`` is not changed.
 
-    ``told``: lengths of free axes by their names. What nobody reads is left out. A graph that is quantized already is
+    ``told`` and ``whole``: see ``batched_graph``. What nobody reads is left out. A graph that is quantized already is
     not folded, of one that computes in float16 nothing but constants, and one whose opset cannot be raised keeps it.
     What onnxruntime has no kernels of the floats for is written in float32, and said.
 
@@ -54,11 +59,11 @@ def tidied_graph(
     tidy.ir_version = max(tidy.ir_version, IR)  # first: the converter asks older graphs for constants as inputs
     newer = raised(tidy, NEWER) if opset_of(tidy) < OPSET else None
     if newer is None:
-        return _batched(model, tidy, path, told, progress, as_written=as_written)
+        return _batched(model, tidy, path, told, progress, as_written=as_written, whole=whole)
     try:
-        return _batched(model, newer, path, told, progress, as_written=False)
+        return _batched(model, newer, path, told, progress, as_written=False, whole=whole)
     except (BundleError, UnsupportedModelError):  # raised to what computes something else, or does not run
-        return _batched(model, tidy, path, told, progress, as_written=as_written)
+        return _batched(model, tidy, path, told, progress, as_written=as_written, whole=whole)
 
 
 def _batched(
@@ -69,6 +74,7 @@ def _batched(
     progress: Progress,
     *,
     as_written: bool,
+    whole: bool,
 ) -> BatchedGraph:
     """``tidy`` folded, with a free batch axis. ``as_written``: it is what was written of ``model``, but for names."""
     time_left = TimeLeft(str(path))
@@ -81,7 +87,7 @@ def _batched(
         for graph in graphs(tidy.graph):
             store_constants(graph)
         _make_constant_outputs(tidy)
-        return batched_graph(own, tidy, path, time_left, told)
+        return batched_graph(own, tidy, path, time_left, told, whole=whole)
     if _adds_casts(tidy):
         own = load_foreign(model, path, time_left, optimization="none")
         folded = folded_constants(tidy, path, time_left)
@@ -90,11 +96,11 @@ def _batched(
     folded, session = _folded(tidy, path, time_left)
     # Loading is most of the time that a large graph takes: what is not changed is not loaded again.
     own = session if as_written else load_foreign(model, path, time_left)
-    batched = batched_graph(own, folded, path, time_left, told)
+    batched = batched_graph(own, folded, path, time_left, told, whole=whole)
     if not batched.alone:
         return batched
     folded, _ = _folded(tidy, path, time_left, without=KEEPS_SHAPES)
-    again = batched_graph(own, folded, path, time_left, told)
+    again = batched_graph(own, folded, path, time_left, told, whole=whole)
     return batched if again.alone else again
 
 

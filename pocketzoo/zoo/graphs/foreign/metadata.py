@@ -22,6 +22,7 @@ class OnnxMetadata:
     size: int | tuple[int, int] | None = None  # pixels a side, or (height, width), for graphs that take any
     axes: Mapping[str, int] = field(default_factory=dict)  # free axis by its name -> the usual length
     seen: Mapping[str, int] = field(default_factory=dict)  # the same as data shows it, where it is not told
+    whole: bool = False  # as data shows it: a sample is all that a run reads, no axis counts samples
     values: Mapping[str, Number | tuple[Number, ...]] = field(default_factory=dict)  # input -> what it is in all calls
     states: Mapping[str, str] = field(default_factory=dict)  # output -> the input that it is at the next call
     labels: tuple[str, ...] = ()
