@@ -64,12 +64,13 @@ def _matched(tensor: TensorSpec, shape: tuple[int, ...]) -> dict[str, int]:
         return _lengths(tensor.shape, shape[1:])
     if len(shape) != len(tensor.shape):
         return {}
-    free = sorted(tensor.free, key=lambda axis: (tensor.free[axis].lower() != BATCH, axis))
-    for axis in dict.fromkeys([*free, 0]):
+    # Which axis counts samples is not found yet. That one has no use for a length, so the others of each may be said.
+    called = [axis for axis, name in tensor.free.items() if name.lower() == BATCH]
+    lengths: dict[str, int] = {}
+    for axis in called or dict.fromkeys([*tensor.free, 0]):
         rest = tensor.shape[:axis] + tensor.shape[axis + 1 :]
-        if _fits(rest, shape[1:]):
-            return _lengths(rest, shape[1:])
-    return {}
+        lengths = _lengths(rest, shape[1:]) | lengths
+    return lengths
 
 
 def _fits(dims: Sequence[int | str], shape: Sequence[int]) -> bool:

@@ -22,6 +22,9 @@ def reads(**inputs) -> ModelSignature:
         ({"x": ("batch", "time", 4)}, {"x": (9, 50, 5)}, {}),  # does not fit: whoever reads it says so
         ({"x": ("batch", "time", 4)}, {"x": (9,)}, {}),
         ({"x": ("time", "batch", 4)}, {"x": (9, 50, 4)}, {"time": 50}),  # rows come first
+        ({"x": ("t", "n", 4)}, {"x": (9, 50, 4)}, {"t": 50, "n": 50}),  # rows come first, whichever axis counts them
+        ({"x": ("t", "n", "f")}, {"x": (9, 50, 4)}, {"t": 50, "n": 50, "f": 4}),
+        ({"x": ("n", "t"), "f": ("n", 4)}, {"x": (9, 50), "f": (9, 4)}, {"t": 50, "n": 50}),
         ({"x": ("time", 4)}, {"x": (9, 50, 4)}, {"time": 50}),  # a row is all that a run reads
         ({"x": (1, "time", 4)}, {"x": (9, 50, 4)}, {"time": 50}),
         ({"x": (1, "time", 4)}, {"x": (9, 1, 50, 4)}, {"time": 50}),
