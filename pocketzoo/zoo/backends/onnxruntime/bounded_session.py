@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from pocketzoo.core.errors import TooLargeError
+from pocketzoo.core.errors import DataError, PocketzooError, TooLargeError
 from pocketzoo.core.optional import require
 from pocketzoo.core.untrusted.limits import IMPORT_BYTES, IMPORT_SECONDS, RUN_SECONDS, Limit
+from pocketzoo.zoo.backends.onnxruntime.run_errors import explained
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding
@@ -50,10 +51,18 @@ class BoundedSession:
         Raises:
             TooLargeError: the time is over.
             ArenaFullError: of a foreign graph while it is imported, the memory is.
+            DataError: the graph does not take these arrays; not while it is imported, when no user gave them.
             Exception: onnxruntime's own.
         """
         samples = max([x.shape[0] for x in feed.values() if getattr(x, "ndim", 0)], default=1)
-        return self._bounded(self.session.run, samples, None if outputs is None else list(outputs), dict(feed))
+        try:
+            return self._bounded(self.session.run, samples, None if outputs is None else list(outputs), dict(feed))
+        except PocketzooError:
+            raise
+        except Exception as error:  # onnxruntime's own exceptions share no base but Exception
+            if self.time_left is None and isinstance(known := explained(error, feed), DataError):
+                raise known from error
+            raise
 
     def run_with_iobinding(self, binding: IOBinding, samples: int) -> None:
         """What the session's own does; as ``run``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import BundleError, DataError, MemoryShortError, PocketzooError, UnsupportedModelError
+from pocketzoo.core.errors import BundleError, DataError, PocketzooError, UnsupportedModelError
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.providers import CPU, provider_name
+from pocketzoo.zoo.backends.onnxruntime.run_errors import explained, memory_short
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ONE, SAMPLES, ModelSignature, signature_of_axes, without_samples
 
@@ -22,10 +22,6 @@ _TYPES = {  # that differ from numpy's
     "double": "float64",
     "string": "str",
 }
-# What onnxruntime and the C++ library below it say when memory is short; the number, where there is one, is in bytes.
-_SHORT = re.compile(r"allocate memory|bad_alloc|bad allocation|out of memory|BFCArena|CUDA failure 2\b", re.I)
-_DOES_NOT_FIT = re.compile(r"INVALID_ARGUMENT|out of (data )?bounds|broadcast|dimension|shape|\brank\b", re.I)
-_BYTES = re.compile(r"(?:buffer of size|requested bytes|allocate) (\d+)|(\d+) bytes", re.I)
 
 
 class OnnxRunner:
@@ -104,8 +100,8 @@ class OnnxRunner:
         except PocketzooError:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-            if (explained := _explained(error, inputs)) is not None:
-                raise explained from error
+            if (known := explained(error, inputs)) is not None:
+                raise known from error
             if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError):
                 raise
             raise BundleError(f"onnxruntime does not run the graph: {error}", "rebuild the graph") from error
@@ -174,27 +170,3 @@ def _numpy_type(kind: str) -> str:
     """numpy's name for a type of onnxruntime: "tensor(float)" is "float32". What is no tensor keeps its name."""
     inside = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
     return _TYPES.get(inside, inside)
-
-
-def memory_short(error: Exception, doing: str, instead: str) -> MemoryShortError | None:
-    """The error to show where a runtime's own says that memory was short, with how much was asked for; else None."""
-    text = str(error)
-    if not _SHORT.search(text):
-        return None
-    match = _BYTES.search(text)
-    size = f", {int(match[1] or match[2]) / 1e6:,.0f} MB were requested at once" if match else ""
-    return MemoryShortError(f"out of memory {doing}{size}", f"try {instead}")
-
-
-def _explained(error: Exception, inputs: Arrays) -> PocketzooError | None:
-    """What a run that failed means to the user; None where that is not known."""
-    batch = max((len(x) for x in inputs.values() if x.ndim), default=1)
-    smaller = f"batches of {batch // 2}" if batch > 1 else "a smaller model, or close other programs"
-    if short := memory_short(error, f"with a batch of {batch}", smaller):
-        return short
-    if not _DOES_NOT_FIT.search(str(error)):
-        return None
-    shapes = ", ".join(f"{name} {x.dtype} {x.shape}" for name, x in inputs.items())
-    return DataError(
-        f"the graph does not run on {shapes}: {error}", "give inputs of the shapes and values the graph expects"
-    )

@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from endlessgraphs import endless_bundle, loop
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.pipeline.compress_model import compress
-from pocketzoo.core.errors import TooLargeError
+from pocketzoo.core.errors import DataError, TooLargeError
 from pocketzoo.deploy.device.runtime import load_runtime
+from pocketzoo.deploy.export import export
 from pocketzoo.measure.evaluate import evaluate
 from pocketzoo.measure.profile import profile
 from pocketzoo.workflows.bench import bench
@@ -133,3 +134,22 @@ def test_a_fork_has_a_watch_of_its_own(graph):
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("step", ["compress", "export"])
+def test_samples_that_a_graph_does_not_take_are_told_by_name_wherever_they_are_run(step, tmp_path, refused):
+    """The 50 rows of a table have no row 70: said of the samples, whichever command runs them."""
+    table, weight = np.ones((50, 8), np.float32), np.ones((8, 4), np.float32)
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])]
+    constants = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(weight, "w")]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n", 3])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, 4])
+    made = helper.make_graph(nodes, "g", [ids], [y], constants)
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    np.savez(tmp_path / "d.npz", ids=np.full((9, 3), 70))
+    with refused(DataError, "the graph does not run on ids int64 (", hint="give inputs of the shapes and values"):
+        if step == "compress":
+            compress(path, tmp_path / "o", data=tmp_path / "d.npz", steps=[Int8Config()])
+        else:
+            export(path, target="openvino", out=tmp_path / "h.onnx", precision="fp16", data=tmp_path / "d.npz")
