@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from onnx import ModelProto, ValueInfoProto, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 
 from pocketzoo.zoo.catalog.signature import BATCH, ONE, SAMPLES
 from pocketzoo.zoo.graphs.fresh_names import graphs, inner_graphs
 from pocketzoo.zoo.graphs.index import GraphIndex, graph_inputs
+
+KNOWN_BY_WEIGHTS = 32  # lengths that are tried of them
 
 
 def free_batch(model: ModelProto, axes: Mapping[str, int | None], fixed: int) -> None:
@@ -69,6 +71,15 @@ def fix_inner_axes(model: ModelProto, names: Collection[str]) -> None:
         for dim in value.type.tensor_type.shape.dim[1:]:
             if dim.dim_param in names:
                 dim.dim_value = 1
+
+
+def lengths_of_weights(model: ModelProto) -> tuple[int, ...]:
+    """How long the axes of its first weights are, each length once: some of them are those of what these multiply.
+
+    A file may say of no axis how long it is, such as (time, features).
+    """
+    weights = [tensor.dims for tensor in model.graph.initializer if tensor.data_type != TensorProto.INT64]  # shapes
+    return tuple(dict.fromkeys(dim for dims in weights for dim in dims if dim > 1))[:KNOWN_BY_WEIGHTS]
 
 
 def mark_one_sample(model: ModelProto, ranks: Mapping[str, int]) -> None:

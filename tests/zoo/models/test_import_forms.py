@@ -10,12 +10,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from told import Told
 
-from pocketzoo.core.errors import UnsupportedModelError
+from pocketzoo.core.errors import BundleError, UnsupportedModelError
 from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
 from pocketzoo.zoo.graphs.index import opset_of
@@ -297,3 +298,37 @@ def test_an_output_of_several_rows_a_sample_is_not_cut_into_one_each(rows, batch
     assert bundle.manifest.one_by_one
     assert answers.shape == (3, 5, *rows[1:])
     np.testing.assert_allclose(answers.reshape(3, 5, size), samples @ weight(4, size), rtol=1e-5, atol=1e-5)
+
+
+FEATURES = {
+    "MatMul": ([node("MatMul", "x w", "y")], {"w": weight(37, 5)}),
+    "Gemm": ([node("Gemm", "x w", "y", transB=1)], {"w": weight(5, 37)}),
+    "Add": ([node("Add", "x w", "y")], {"w": weight(37)}),
+    "Conv": (
+        [node("Transpose", "x", "t", perm=[1, 0]), node("Unsqueeze", "t zero", "u"), node("Conv", "u w", "y")],
+        {"zero": np.array([0]), "w": weight(5, 37, 3)},
+    ),
+    "LSTM": (
+        [node("Unsqueeze", "x one", "u"), node("LSTM", "u w r", "h", hidden_size=5), node("Squeeze", "h inner", "y")],
+        {"one": np.array([1]), "inner": np.array([1, 2]), "w": weight(1, 20, 37), "r": weight(1, 20, 5)},
+    ),
+}
+
+
+@pytest.mark.parametrize("op", FEATURES)
+def test_an_axis_that_only_weights_know_the_length_of_has_that_length(op, tmp_path):
+    nodes, constants = FEATURES[op]
+    made = model(nodes, [info("x", "a", "b")], [info("y", *"pqr"[: 3 if op == "Conv" else 2])], 17, 9, **constants)
+    bundle = open_graph_of(made, tmp_path)
+    assert bundle.manifest.counted_at["x"][-1] == 37
+
+
+def test_a_length_that_nobody_knows_is_asked_for(tmp_path, refused):
+    """Rows of 77 numbers in 7 of 11: neither a weight nor the file says so."""
+    nodes = [node("Reshape", "x rows", "a"), node("Reshape", "a flat", "y")]
+    rows = {"rows": np.array([-1, 7, 11]), "flat": np.array([-1, 77])}
+    made = model(nodes, [info("x", "n", "features")], [info("y", "n", 77)], 17, 9, **rows)
+    with refused(BundleError, "does not run", hint="say how long its axes are, such as --axis features=64"):
+        open_graph_of(made, tmp_path)
+    bundle = open_graph(tmp_path / "m.onnx", OnnxMetadata(axes={"features": 77}))
+    assert bundle.manifest.counted_at == {"x": (1, 77)}

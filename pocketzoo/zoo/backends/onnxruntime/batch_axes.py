@@ -100,13 +100,21 @@ def _of_fixed(inputs: Sequence[TensorSpec]) -> Iterator[Guess]:
 
 
 def fillings(
-    inputs: Sequence[TensorSpec], guess: Guess, count: int, told: Mapping[str, int] | None = None
+    inputs: Sequence[TensorSpec],
+    guess: Guess,
+    count: int,
+    told: Mapping[str, int] | None = None,
+    known: Sequence[int] = (),
 ) -> Iterator[Filling]:
-    """What is worth trying, the smallest first; axes whose length was ``told`` have that one."""
+    """What is worth trying, the smallest first; axes whose length was ``told`` have that one.
+
+    ``known``: lengths that are tried in place of these.
+    """
     told = told or {}
     ranges = RANGES if any(np.dtype(tensor.dtype).kind != "f" for tensor in inputs) else RANGES[:1]
     seen: set[tuple[tuple[int, ...], ...]] = set()
-    for length, image in (*((length, IMAGE) for length in LENGTHS), (LENGTHS[0], LENGTHS[0])):
+    usual = (*((length, IMAGE) for length in LENGTHS), (LENGTHS[0], LENGTHS[0]))
+    for length, image in [(length, length) for length in known] or usual:
         tried = Filling(length=length, image=image, told=told)
         shapes = tuple(_shape(tensor, guess, count, tried) for tensor in inputs)
         small = all(math.prod(shape) <= LARGEST for shape in shapes)

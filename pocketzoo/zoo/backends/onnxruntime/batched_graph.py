@@ -28,7 +28,7 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import ArenaFullError, BoundedSession, TimeLeft
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
-from pocketzoo.zoo.graphs.batch_axis import fix_inner_axes, free_batch, mark_one_sample, name_batch
+from pocketzoo.zoo.graphs.batch_axis import fix_inner_axes, free_batch, lengths_of_weights, mark_one_sample, name_batch
 from pocketzoo.zoo.graphs.foreign.one_sample import sample_axis, with_run_axes
 from pocketzoo.zoo.graphs.foreign.selections import selections
 from pocketzoo.zoo.graphs.index import GraphIndex
@@ -81,12 +81,34 @@ def batched_graph(
             )
         values = math.prod(dim for dim in tensor.sample_shape if isinstance(dim, int))
         INPUT_VALUES.check(abs(values), str(path), f"values in its input {tensor.name!r}")
+    try:
+        return _with_lengths(own, tidy, path, time_left, told, floats, (), whole=whole)
+    except BundleError:
+        known = lengths_of_weights(tidy) if _untold(inputs, told) else ()
+        if not known:
+            raise
+        return _with_lengths(own, tidy, path, time_left, told, floats, known, whole=whole)
+
+
+def _with_lengths(
+    own: BoundedSession,
+    tidy: ModelProto,
+    path: Path,
+    time_left: TimeLeft,
+    told: Mapping[str, int] | None,
+    floats: str,
+    known: Sequence[int],
+    *,
+    whole: bool,
+) -> BatchedGraph:
+    """``batched_graph``, with free axes of the usual lengths, or of one of those that are ``known``."""
+    inputs = signature_of(tidy).inputs
     outputs = [output.name for output in own.get_outputs()]
     fails: Exception | None = None
     reason: UnsupportedModelError | None = _alone(tidy, whole=whole)
     for guess in () if reason is not None else guesses(inputs):
         try:
-            filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told)
+            filling, feed, reference_outputs = _first_run(own, outputs, inputs, guess, told, known)
         except Exception as error:  # onnxruntime's own exceptions share no base but Exception
             if isinstance(error, TooLargeError) and not isinstance(error, ArenaFullError):
                 raise  # the time is over; less memory may do for other axes
@@ -119,11 +141,18 @@ def batched_graph(
         return BatchedGraph(candidate, signature_of(candidate), filling.length)
     why = reason.message if reason is not None else "no axis of its inputs counts them"
     try:
-        return _one_sample(own, tidy, path, time_left, told, why, floats)
+        return _one_sample(own, tidy, path, time_left, told, why, floats, known)
     except (PocketzooError, MemoryError):
         raise
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        raise BundleError(f"onnxruntime does not run {path}: {fails or error}", "check it with onnx.checker") from error
+        free = _untold(inputs, told)
+        hint = f"say how long its axes are, such as --axis {free[-1]}=64" if free else "check it with onnx.checker"
+        raise BundleError(f"onnxruntime does not run {path}: {fails or error}", hint) from error
+
+
+def _untold(inputs: Sequence[TensorSpec], told: Mapping[str, int] | None) -> list[str]:
+    """The free axes of inputs that nobody said the length of."""
+    return [name for tensor in inputs for name in tensor.free.values() if name not in (told or {})]
 
 
 def _alone(tidy: ModelProto, *, whole: bool) -> MixedSamplesError | None:
@@ -144,6 +173,7 @@ def _one_sample(
     told: Mapping[str, int] | None,
     why: str,
     floats: str,
+    known: Sequence[int],
 ) -> BatchedGraph:
     """The tidied graph as one whose runs take one sample, held against the file.
 
@@ -158,7 +188,7 @@ def _one_sample(
     tidy = _copied(tidy)
     fix_inner_axes(tidy, {name for name in of_samples if isinstance(name, str)})
     signature = without_samples(signature_of(tidy))
-    filling, feed, expected = _first_run(own, outputs, signature.inputs, guess, told)
+    filling, feed, expected = _first_run(own, outputs, signature.inputs, guess, told, known)
     for name, value in expected.items():
         if not isinstance(value, np.ndarray):
             raise UnsupportedModelError(f"{path}: the output {name!r} is not a tensor", "export it with tensors only")
@@ -190,12 +220,13 @@ def _first_run(
     inputs: Sequence[TensorSpec],
     guess: Guess,
     told: Mapping[str, int] | None,
+    known: Sequence[int],
 ) -> tuple[Filling, Arrays, dict[str, npt.NDArray[np.generic]]]:
     """The first numbers that a graph takes, and its outputs for them."""
     fails: Exception | None = None
     full: set[int] = set()  # lengths that take too much memory: so do longer ones
     said, only = dict[int, str](), None  # length -> why it fails; the one range of whole numbers that is tried yet
-    for filling in fillings(inputs, guess, guess.fixed or FIRST, told):
+    for filling in fillings(inputs, guess, guess.fixed or FIRST, told, known):
         if (full and filling.length >= min(full)) or only not in (None, filling.whole):
             continue
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
