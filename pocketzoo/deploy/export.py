@@ -322,6 +322,9 @@ def export_request(
         usual = dict.fromkeys(sorted(free), (least, max(least, min(USUAL, most)), most))
     usual |= {axis: (length, length, length) for axis, length in getattr(processor, "taken", {}).items()}
     usual |= {axis: sizes for axis, sizes in _known_sizes(bundle, processor).items() if axis not in usual}
+    if manifest.one_by_one and manifest.signature is not None:  # nor is an engine run on more
+        runs = [t.free[t.batch] for t in manifest.signature.inputs if t.batch is not None and t.batch in t.free]
+        usual |= dict.fromkeys(runs, (1, 1, 1))
     if graph != MODEL and spec.parts and graph in (parts := getattr(config, spec.parts)):
         spec, config = spec_and_config(parts[graph], registry)
     return ExportRequest(

@@ -11,11 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 from told import Told
 
 from pocketzoo.core.errors import BundleError, UnsupportedModelError
+from pocketzoo.deploy.export import export_request
 from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime import tidied_graph
 from pocketzoo.zoo.backends.onnxruntime.batch_axes import close
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
+from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
 from pocketzoo.zoo.graphs.fresh_names import assigns_once
@@ -296,6 +298,9 @@ def test_an_output_of_several_rows_a_sample_is_not_cut_into_one_each(rows, batch
     with open_artifact(artifact_of(bundle), OnnxRunner) as runner:
         answers = runner.infer({"x": samples})["y"]
     assert bundle.manifest.one_by_one
+    usual = export_request(bundle, EngineOptions()).options.usual
+    assert usual.get("n", (1, 1, 1)) == (1, 1, 1)  # an engine is built for what a run takes
+    assert (batch == "n") == ("n" in usual)
     assert answers.shape == (3, 5, *rows[1:])
     np.testing.assert_allclose(answers.reshape(3, 5, size), samples @ weight(4, size), rtol=1e-5, atol=1e-5)
 
