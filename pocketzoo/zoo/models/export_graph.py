@@ -18,11 +18,13 @@ import torch
 from torch import nn
 
 from pocketzoo.core.errors import ExportError, ExportMismatchError, TooLargeError, UnsupportedModelError, message_of
-from pocketzoo.core.files import replacing_file
+from pocketzoo.core.files import replacing_file, scratch_folder
 from pocketzoo.core.optional import require
 from pocketzoo.zoo.backends.onnxruntime.session import open_session
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.data.processors.open_processor import as_processor
+from pocketzoo.zoo.graphs.files.graph_files import weights_fit
+from pocketzoo.zoo.graphs.files.weight_files import copy_graph
 from pocketzoo.zoo.graphs.operators import LAYERS, OPERATORS
 from pocketzoo.zoo.models.build import example_inputs
 from pocketzoo.zoo.modules.outputs import ONLY, float_outputs, outputs_of
@@ -67,9 +69,25 @@ def onnx_from_model(module: nn.Module, reads: Any, path: Path, *, opset: int = 2
         _output_names(module, processor),
         opset,
     )
-    with replacing_file(path) as temporary:
-        program.save(str(temporary))
-        return _compare(module, processor, temporary)
+    with _written(program, module, path) as graph:
+        return _compare(module, processor, graph)
+
+
+@contextlib.contextmanager
+def _written(program: Any, module: nn.Module, path: Path) -> Iterator[Path]:
+    """A file of what torch exported, to be compared: after that it is at ``path``, a large one with weights alongside.
+
+    Where the body raises, none is.
+    """
+    if weights_fit(sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))):
+        with replacing_file(path) as temporary:
+            program.save(str(temporary))
+            yield temporary
+        return
+    with scratch_folder() as folder:
+        program.save(str(folder / "graph.onnx"), external_data=True)
+        yield folder / "graph.onnx"
+        copy_graph(folder / "graph.onnx", path)
 
 
 def _output_names(module: nn.Module, processor: Processor) -> list[str]:
@@ -100,9 +118,8 @@ def graph_from_part(
     """
     inputs, outputs = names
     program = _exported(module, examples[0], axes, inputs, outputs, opset)
-    with replacing_file(path) as temporary:
-        program.save(str(temporary))
-        session = open_session(temporary)
+    with _written(program, module, path) as graph:
+        session = open_session(graph)
         worst = 0.0
         for arguments in examples:
             with torch.no_grad():

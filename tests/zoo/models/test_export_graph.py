@@ -20,6 +20,9 @@ from pocketzoo.zoo.catalog.processor_configs import MappingSpec, TableSpec
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.processors.open_processor import as_processor
+from pocketzoo.zoo.graphs.files import graph_files
+from pocketzoo.zoo.graphs.files.load_graph import load_graph
+from pocketzoo.zoo.graphs.files.weight_files import weight_files
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.build import example
 from pocketzoo.zoo.models.export_graph import BATCHES, TOLERANCE, _compare, onnx_from_model
@@ -123,6 +126,19 @@ def test_the_exporter_is_quiet_and_leaves_the_logger_alone(tmp_path, capfd):
         logger.setLevel(logging.NOTSET)
     assert capfd.readouterr() == ("", "")
     assert onnx.load(tmp_path / "m.onnx").opset_import[0].version == 18
+
+
+def test_a_large_module_has_its_weights_alongside_its_graph(tmp_path, monkeypatch, refused):
+    module, path = nn.Sequential(nn.Flatten(), nn.Linear(72, 30)).eval(), tmp_path / "m.onnx"
+    monkeypatch.setattr(graph_files, "LARGEST", 4_000)
+    assert onnx_from_model(module, SPEC, path) <= TOLERANCE
+    assert weight_files(path) == [tmp_path / "m.onnx.data"]
+    stored = {tuple(t.dims): numpy_helper.to_array(t) for t in load_graph(path).graph.initializer}
+    assert np.array_equal(stored[30, 72], module[1].weight.detach().numpy())
+    module[1].weight.data.fill_(float("nan"))
+    with refused(ExportMismatchError):
+        onnx_from_model(module, SPEC, tmp_path / "bad.onnx")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
 
 
 @pytest.mark.parametrize("fill", [float("nan"), float("inf")])

@@ -30,7 +30,12 @@ PAGE = 4096  # where a tensor begins, so that a runtime can map it into memory
 
 def fits(model: ModelProto) -> bool:
     """Whether a graph is surely no more than one message takes."""
-    return _stored(model) <= LARGEST * (1 - REST)
+    return weights_fit(_stored(model))
+
+
+def weights_fit(size: int) -> bool:
+    """The same of a graph with weights of so many bytes."""
+    return size <= LARGEST * (1 - REST)
 
 
 def message_bytes(model: ModelProto) -> int:
