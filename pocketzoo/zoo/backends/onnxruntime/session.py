@@ -71,6 +71,8 @@ def open_session(
                 options.add_session_config_entry(f"session.optimized_model_external_initializers_{key}", value)
     if time_left is not None:
         _bound_memory(options)
+        if _is_large(graph):  # mapped into memory from its file; packed for speed, a few runs would not pay the copy
+            options.add_session_config_entry("session.disable_prepacking", "1")
     with nullcontext(str(graph)) if isinstance(graph, Path) else _loadable(graph) as source:
         session = runtime.InferenceSession(
             source, options, providers=list(providers), disabled_optimizers=list(without)
