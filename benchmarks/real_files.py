@@ -248,10 +248,13 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         print(json.dumps({**made, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_bytes": peak_bytes()}))
         return
+    files = [each for each in FILES if fnmatch(each.name, args.only)]
+    if not files:
+        parser.error(f"--only {args.only!r} matches none of: {', '.join(each.name for each in FILES)}")
     work = cache() / "real_files"
     work.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
-    for file in (each for each in FILES if fnmatch(each.name, args.only)):
+    for file in files:
         if file.write is not None:
             file.write(work / file.pattern)
         place = args.folder if file.write is None else work
