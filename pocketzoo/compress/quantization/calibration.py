@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.plans import Range
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.arrays import Array, Arrays, first, named, rows
@@ -40,10 +39,7 @@ class Observed:
     histograms: dict[str, Histogram]
     moments: dict[Im2col, ColumnMoments]
     samples: int
-
-    def ranges(self, config: Int8Config) -> dict[str, Range]:
-        """The range of each tensor by the config's rule."""
-        return {name: histogram.range(config) for name, histogram in self.histograms.items()}
+    ends: dict[str, tuple[Array, Array]]  # least and largest of each sample, by the tensors that have a histogram
 
 
 def observe(
@@ -68,7 +64,6 @@ def observe(
     if first_feed is None:
         raise DataError("there are no samples to calibrate on", "give a data set with a training split")
     feeds = chain([first_feed], feeds)
-    count = 0
     with large_mapped():
         for part in parts(model, watched, first_feed):
             count = waiting = 0
@@ -95,7 +90,10 @@ def observe(
             feeds = one_by_one(model, samples)
     for moment in moments.values():
         moment.flush()
-    return Observed({name: counter.histogram for name, counter in counters.items()}, moments, count)
+    ends = {
+        name: (np.frombuffer(c.lows, np.float32), np.frombuffer(c.highs, np.float32)) for name, c in counters.items()
+    }
+    return Observed({name: counter.histogram for name, counter in counters.items()}, moments, count, ends)
 
 
 class _Counter:
@@ -103,6 +101,7 @@ class _Counter:
 
     def __init__(self, name: str) -> None:
         self.name, self.histogram = name, Histogram()
+        self.lows, self.highs = array("f"), array("f")  # of each sample so far
         self._waiting: list[Array] = []
         self._ends: list[tuple[np.generic, np.generic]] = []  # the least and the largest of each
 
@@ -114,6 +113,8 @@ class _Counter:
         """
         ends = _ends(value)
         _check_finite(self.name, *ends)
+        self.lows.append(float(ends[0]))
+        self.highs.append(float(ends[1]))
         if self._waiting and (value.size, value.dtype) != (self._waiting[0].size, self._waiting[0].dtype):
             self.flush()
         self._waiting.append(value.reshape(-1))

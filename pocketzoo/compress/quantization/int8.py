@@ -23,19 +23,13 @@ from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import dynamic_quantization as dynamic
 from pocketzoo.compress.quantization import embedding_tables as embeddings
 from pocketzoo.compress.quantization import smoothquant as smooth
+from pocketzoo.compress.quantization.activation_ranges import activation_ranges
 from pocketzoo.compress.quantization.calibration import activations_in_parts, observe
-from pocketzoo.compress.quantization.elementwise import (
-    BOUNDED,
-    cut_below,
-    gated,
-    unit_range,
-    whole_gates,
-    with_equal_ends,
-    without_unlike_joins,
-)
+from pocketzoo.compress.quantization.elementwise import whole_gates
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
 from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.left_out import WHOLE, left_out
 from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
 from pocketzoo.compress.quantization.sensitive_layers import sensitive_layers
@@ -58,9 +52,6 @@ BOTH = Int8Encoding(
     dynamic=True,
     operators=tuple(sorted(ARITHMETIC | PASSING)),
 )
-# Of what is zero in all samples, where any step is right. One of its size would have none: the int32 bias of a layer
-# that reads it would saturate, or the layer's weights, which others may share, become as large as it takes.
-UNSEEN = Range(low=0.0, high=1.0, magnitude=1.0)
 SMALLEST = 1e-25  # scale of a weight: times that of an activation it is still a number
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
@@ -107,16 +98,10 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
     names = tuple(layer_name(node.input[1]) for node in layers)
     inputs = layer_inputs_of(index, layers) if refine else {}
     seen = observe(model, needed_tensors(index, set(names), ARITHMETIC | PASSING), samples, set(inputs.values()))
-    ranges = seen.ranges(config)
-    if config.ranges in ("auto", "mse"):
-        ranges |= {x: cut_below(seen.histograms[x], ranges[x], f) for x, f in gated(index).items() if x in ranges}
-    for node in model.graph.node:  # in graph order, so that a chain of moves carries its first range through
-        if moves(node) and node.input[0] in ranges:
-            ranges |= {name: ranges[node.input[0]] for name in node.output if name in ranges}
-        elif node.op_type in BOUNDED and node.output[0] in ranges:
-            ranges[node.output[0]] = unit_range()
-    ranges = with_equal_ends(index, without_unlike_joins(index, ranges, moves))
-    ranges = {name: each if each.magnitude else UNSEEN for name, each in ranges.items()}
+    ranges_by_rule = partial(activation_ranges, index)
+    ranges = ranges_by_rule(seen.histograms, config)
+    whole = ranges_by_rule(seen.histograms, replace(config, ranges=WHOLE))
+    unknown = left_out(model, samples, seen, config, ranges_by_rule) if refine else None
     count, moments = (
         seen.samples,
         {out: seen.moments[im2col] for out, im2col in inputs.items() if im2col in seen.moments},
@@ -134,6 +119,8 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
         tensors=tensors,
     )
     trial = Trial(model, samples, _encoded_for_both)
+    if unknown is not None and unknown.prefers_whole(model, static, _encoded_for_both):
+        static = replace(static, ranges=whole)
     suited = dynamic.suits(index, [node.input[1] for node in layers])
     chosen = static
     if suited and config.activations != "static":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 
@@ -31,8 +31,8 @@ class Trial:
         self, model: ModelProto, samples: Iterable[Arrays], encode: Callable[[ModelProto, Int8Plan], ModelProto]
     ) -> None:
         self.model, self._samples, self._encode = model, samples, encode
-        # By a plan's layers in int8, the errors of outputs and those before.
-        self._known: dict[tuple[tuple[str, ...], ...], tuple[dict[str, float], dict[str, float]]] = {}
+        # By a plan's layers in int8 and its ranges, the errors of outputs and those before.
+        self._known: dict[tuple[Hashable, ...], tuple[dict[str, float], dict[str, float]]] = {}
         constants = {tensor.name for tensor in model.graph.initializer}
         index = GraphIndex(model)
         compared = compared_tensors(index, [output.name for output in model.graph.output])
@@ -96,7 +96,7 @@ class Trial:
         """
         if not self.outputs:
             return {}
-        key = (plan.layers, plan.dynamic)
+        key = (plan.layers, plan.dynamic, frozenset(plan.ranges.items()))
         if key not in self._known:
             encoded = self._encode(self.model, plan)
             present = {name for node in encoded.graph.node for name in node.output}

@@ -59,6 +59,20 @@ class Histogram:
             places >>= np.array([round(math.log2(self.width / width)) for width in widths[zeros:]])[:, None]
         self.counts += np.bincount(places.ravel() + BINS, minlength=2 * BINS)
 
+    def copy(self) -> Histogram:
+        """One that changes by itself."""
+        return Histogram(self.width, self.counts.copy(), self.low, self.high)
+
+    def discount(self, values: Array) -> None:
+        """Take out what ``add`` counted of a sample; ``low`` and ``high`` stay.
+
+        A value that was the largest so far when it came may be in the bin beside its own, which then keeps it.
+        """
+        if self.width and values.size:
+            own = Histogram(self.width, low=self.low, high=self.high)
+            own.add(values)
+            self.counts = np.maximum(self.counts - own.counts, 0)
+
     def _widened(self, width: float) -> float:
         """What ``width`` is once ``low`` and ``high`` lie in the bins; what was counted is merged in pairs for it."""
         reach = max(-self.low, self.high)

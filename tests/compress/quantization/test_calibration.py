@@ -38,7 +38,7 @@ def filled(chunks: list[np.ndarray]) -> Histogram:
 
 def calibrate(model, tensors, samples, config):
     seen = observe(model, tensors, samples)
-    return seen.ranges(config), seen.samples
+    return {name: histogram.range(config) for name, histogram in seen.histograms.items()}, seen.samples
 
 
 def rounding_error(values: np.ndarray, low: float, high: float, levels: int) -> float:

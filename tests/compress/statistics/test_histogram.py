@@ -196,3 +196,16 @@ def test_least_error_rounds_in_255_steps_and_symmetric_ones_in_254():
     assert best.magnitude == pytest.approx(reach * SHRINK[symmetric.argmin()])
     lost = losses.squared_errors(np.array([best.low]), np.array([best.high]), np.array([255]))
     assert lost <= losses.squared_errors(found.low * SHRINK, found.high * SHRINK, np.full(len(SHRINK), 255)).min()
+
+
+def test_what_is_discounted_was_never_counted():
+    """Whatever came first, down to the counts of bins that were merged since."""
+    generator = np.random.default_rng(5)
+    near, far = (generator.normal(0, scale, 3000).astype(np.float32) for scale in (1.0, 30.0))
+    both = filled(near, far)
+    fewer = both.copy()
+    fewer.discount(far)
+    expected = Histogram(both.width, low=both.low, high=both.high)
+    expected.add(near)
+    assert np.abs(fewer.counts - expected.counts).sum() <= 2  # the ends of the first were on the edge of its bins
+    assert both.counts.sum() == 6000

@@ -1,0 +1,114 @@
+"""Whether ranges that cut rare values off hold on samples that they know nothing of.
+
+What is run after calibration is drawn from the world, where some samples reach further than any that calibrated. A
+range with the least error over all values may give away what just those samples are told by, and the samples that
+calibrated show no sign of it. So ranges of most of them are tried on those that reach furthest, which they do not know:
+a choice by the worst group of samples that there is (Sagawa et al. 2020, arXiv:1911.08731).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from onnx import ModelProto
+
+from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Int8Plan, Range
+from pocketzoo.compress.quantization.calibration import Observed, activations_in_parts, one_by_one
+from pocketzoo.compress.quantization.plan_trial import Trial
+from pocketzoo.compress.quantization.sensitive_layers import HALF, POOR, power, worst
+from pocketzoo.compress.statistics.histogram import Histogram
+from pocketzoo.core.arrays import Arrays
+
+PART = 5  # one sample in so many is left out,
+LEAST, MOST = 3, 64  # where that makes so many at the least, and no more than the most;
+FAINT = np.float32(2.0**-20)  # of smaller magnitudes none is told from another
+TRIED = 8  # of these, and of the others, that plans are compared on
+WHOLE: Final = "minmax"  # the rule that cuts nothing off
+
+Ranges = Callable[[Mapping[str, Histogram], Int8Config], dict[str, Range]]
+Encode = Callable[[ModelProto, Int8Plan], ModelProto]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Samples that reach furthest, some of the others, and the ranges that only the others have, cut off and whole."""
+
+    furthest: Sequence[Arrays]
+    others: Sequence[Arrays]
+    cut: Mapping[str, Range]
+    whole: Mapping[str, Range]
+
+    def prefers_whole(self, model: ModelProto, plan: Int8Plan, encode: Encode) -> bool:
+        """Whether ranges had better hold all that was seen.
+
+        Where those that cut off leave too little of an output for samples that reach further, and whole ones leave no
+        more than half of that error, for these samples and for the others.
+        """
+        cut, whole = (replace(plan, ranges=ranges) for ranges in (self.cut, self.whole))
+        furthest = Trial(model, self.furthest, encode)
+        error = worst(furthest.noise(cut))
+        if error <= power(POOR) or worst(furthest.noise(whole)) > HALF * error:
+            return False
+        return worst(Trial(model, self.others, encode).noise(whole)) <= HALF * error
+
+
+def left_out(
+    model: ModelProto, samples: Iterable[Arrays], seen: Observed, config: Int8Config, ranges: Ranges
+) -> LeftOut | None:
+    """What a fifth of the samples is left out of, those that reach furthest; None where samples are few.
+
+    ``ranges`` makes those of a graph by a rule.
+    """
+    count = min(seen.samples // PART, MOST)
+    if config.ranges != "auto" or count < LEAST or not seen.ends:
+        return None
+    reaches = [np.maximum(np.maximum(-low, high), FAINT) for low, high in seen.ends.values()]
+    order = np.argsort(-np.log2(reaches).sum(0), kind="stable")
+    gone = order[:count].tolist()
+
+    def chosen(places: Iterable[int]) -> Iterator[Arrays]:
+        wanted = set(places)
+        return (sample for i, sample in enumerate(one_by_one(model, samples)) if i in wanted)
+
+    furthest, others = (
+        # Copies: a batch would stay whole for one of its samples.
+        [
+            {name: value.copy() for name, value in sample.items()}
+            for sample in chosen(places[:: -(-len(places) // TRIED)])
+        ]
+        for places in (gone, order[count:].tolist())
+    )
+    histograms = _without(model, seen.histograms, _Again(lambda: chosen(gone)))
+    for name, histogram in histograms.items():
+        low, high = (np.delete(ends, gone) for ends in seen.ends[name])
+        histogram.low, histogram.high = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
+    cut, whole = (ranges(histograms, each) for each in (config, replace(config, ranges=WHOLE)))
+    return LeftOut(furthest, others, cut, whole)
+
+
+def _copy(sample: Arrays) -> Arrays:
+    """Or its whole batch would stay in memory."""
+    return {name: value.copy() for name, value in sample.items()}
+
+
+class _Again:
+    """Samples that can be gone through more than once, and are not kept."""
+
+    def __init__(self, begin: Callable[[], Iterator[Arrays]]) -> None:
+        self._begin = begin
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return self._begin()
+
+
+def _without(model: ModelProto, histograms: Mapping[str, Histogram], samples: Iterable[Arrays]) -> dict[str, Histogram]:
+    """The histograms as they would be had these samples not been counted."""
+    fewer = {name: histogram.copy() for name, histogram in histograms.items()}
+    for values in activations_in_parts(model, list(fewer), samples):
+        for name, value in values.items():
+            fewer[name].discount(value)
+    return fewer
