@@ -30,6 +30,7 @@ from pocketzoo.zoo.graphs.files.graph_files import replace_graph
 from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, with_outputs
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.rewriting.fewer_roundings import with_fewer_roundings
 from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
 from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
@@ -40,6 +41,7 @@ SAMPLES = 64  # that show the range of values, at most,
 VALUES = 1 << 23  # and as many as have so many numbers
 LEAST = 20.0  # dB; what is further from the answers in float32 is refused
 WANTED = {"fp16": 40.0, "bf16": 25.0}  # dB of each output, for which nodes stay in 32 bits
+EQUAL = 80.0  # dB from the graph as it was, of one in float32 that has fewer nodes
 # Nodes in 32 bits, as a fraction of all and at the least, tried for those in turn; dB that they have to bring.
 ROOM, GAIN = ((0.05, 0), (0.15, 4), (0.4, 16)), 0.3
 SOUGHT = 8  # samples, of which the one that loses most says which nodes
@@ -89,9 +91,10 @@ def convert_half(
 
     And the least ratio of signal to error of those in dB, where it is known.
     """
-    model = modern(load_graph(graph), precision, target)
+    given = modern(load_graph(graph), precision, target)
+    model = joined(given, shown)
     plan, converted = half(model, target, precision, shown, outputs=outputs)
-    ratios = _ratios(model, plan, converted, shown)
+    ratios = _ratios(given, model, plan, converted, shown)
     count, moved = len(plan.computing), len(plan.nodes_of_floats)
     every = count + len(plan.computing_in_float32)
     if every:
@@ -184,14 +187,28 @@ def _loudest(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> Arr
     return max(samples, key=noise)
 
 
+def joined(model: onnx.ModelProto, shown: list[Arrays]) -> onnx.ModelProto:
+    """The graph ``with_fewer_roundings``, where samples show that it computes the same; without Q/DQ nodes only."""
+    if any(node.op_type in QDQ for node in model.graph.node):
+        return model
+    made = with_fewer_roundings(model)
+    if made is model:
+        return model
+    ratio = least(compare_outputs(model, made, shown))
+    return made if ratio is not None and ratio >= EQUAL else model
+
+
 def _ratios(
-    model: onnx.ModelProto, plan: HalfPlan, converted: onnx.ModelProto, shown: list[Arrays]
+    given: onnx.ModelProto, model: onnx.ModelProto, plan: HalfPlan, converted: onnx.ModelProto, shown: list[Arrays]
 ) -> dict[str, float] | None:
-    """The less of what the graph and its simulation lose, by output; of a graph with 8 bits, which run as they are."""
-    ratios = compare_outputs(model, converted, shown)
+    """The less of what the graph and its simulation lose, by output; of a graph with 8 bits, which run as they are.
+
+    Both against the graph that was given, of which ``model`` was ``joined``.
+    """
+    ratios = compare_outputs(given, converted, shown)
     if any(node.op_type in QDQ for node in model.graph.node):
         return ratios
-    others = compare_outputs(model, simulated(model, plan), shown)
+    others = compare_outputs(given, simulated(model, plan), shown)
     if ratios is None or others is None:
         return ratios or others
     return {name: min(ratio, others[name]) for name, ratio in ratios.items()}
