@@ -33,7 +33,7 @@ from pocketzoo import default_registry
 from pocketzoo.core.errors import PocketzooError
 from pocketzoo.core.progress import SILENT
 from pocketzoo.deploy.export import export, export_request
-from pocketzoo.deploy.half_precision_export import compare_outputs, half
+from pocketzoo.deploy.half_precision_export import compare_outputs, half, joined
 from pocketzoo.deploy.int8_export import quantized
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -43,6 +43,7 @@ from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.files.load_graph import load_graph
+from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph
 from pocketzoo.zoo.graphs.rewriting.half_precision import modern
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated
 from pocketzoo.zoo.models.import_onnx import OnnxMetadata, open_graph
@@ -92,14 +93,19 @@ def one(file: HalfFile, source: Path, folder: Path) -> dict[str, Any]:
         bundle.graphs("")["model"], out, target, options=options), folder)}  # fmt: skip
     for precision in ("fp16", "bf16"):
         begin = time.perf_counter()
-        graph = modern(model, precision, target)
+        given = modern(model, precision, target)
+        graph = joined(given, read)
         plan, made = half(graph, target, precision, read)
-        count = len(plan.nodes_of_floats)
+        count, computing = len(plan.nodes_of_floats), len(plan.computing)
         halves[precision] = {
             "nodes": count,
             "of": count + len(plan.in_float32),
-            "sqnr": _finite(compare_outputs(graph, simulated(graph, plan), read)),
-            "onnxruntime": _finite(compare_outputs(graph, made, read)),
+            "computing": computing,
+            "of computing": computing + len(plan.computing_in_float32),
+            "given": len(FlatGraph(given).nodes),
+            "written": len(FlatGraph(graph).nodes),
+            "sqnr": _finite(compare_outputs(given, simulated(graph, plan), read)),
+            "onnxruntime": _finite(compare_outputs(given, made, read)),
             "left": dict(Counter(plan.in_float32.values()).most_common()),
             "seconds": time.perf_counter() - begin,
         }

@@ -13,7 +13,10 @@ Written by `python benchmarks/page.py` from `benchmarks/results/half_files.json`
 `python benchmarks/half_files.py`: what `pocketzoo export --precision fp16` and `bf16` make of each file for
 `tensorrt-rtx`. SQNR of each output against float32, in dB, by a simulation that rounds what each node makes; after it,
 in brackets, of the graph on onnxruntime's CPU kernels, which compute in float32 between what they round and have none
-of bf16. A GPU is between the two. Nodes are those that make floats, those that only move values included. Where an
+of bf16. A GPU is between the two. Nodes are those that make floats. Those that compute are all of them but constants
+and those that hand on the values they read (casts, reshapes, transposes, slices, concatenations, gathers, pads and
+their like), of the graph that is written: before the conversion nodes are joined where fewer compute the same (a scale
+after a convolution, a HardSigmoid, a LayerNormalization in many nodes), which "joined" counts, of all nodes. Where an
 output would have less than 40 dB (bf16: 25), nodes stay in 32 bits, by where rounding makes the error.
 """
 ENGINES = """## Engines
@@ -25,12 +28,17 @@ Whether NVIDIA's builder makes an engine for TensorRT-RTX, in MB. int8 was calib
 def render(result: dict[str, Any]) -> str:
     """The page."""
     parts = [HEAD]
-    lines = ["| file | precision | nodes | SQNR, dB |", "| --- | --- | --- | --- |"]
+    lines = [
+        "| file | precision | nodes that compute | all nodes | joined | SQNR, dB | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, file in result["files"].items():
         for precision, row in file["halves"].items():
-            share = f"{row['nodes']} of {row['of']} ({row['nodes'] / max(row['of'], 1):.1%})"
+            computing, of = row["computing"], row["of computing"]
+            share = f"{computing} of {of} ({computing / max(of, 1):.1%}) | {row['nodes']} of {row['of']}"
+            share += f" | {row['given']} to {row['written']}" if row["written"] < row["given"] else " |"
             own = f"{name}{' (random inputs)' * file['random']}"
-            lines.append(f"| {own} | {precision} | {share} | {_ratios(row)} |")
+            lines.append(f"| {own} | {precision} | {share} | {_ratios(row)} | {row['seconds']:.0f} |")
     parts.append("\n".join(lines) + "\n")
     for name, file in result["files"].items():
         left = file["halves"]["fp16"]["left"]

@@ -37,6 +37,7 @@ from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
 from pocketzoo.zoo.graphs.rewriting.joined_norms import NORM_OPSET, has_norms, join_norms
+from pocketzoo.zoo.graphs.rewriting.wide_biases import add_wide_biases_apart
 from pocketzoo.zoo.tasks.agreement import decibels, noise_to_signal
 
 SAMPLES = 64  # that show the range of values, at most,
@@ -142,7 +143,9 @@ def half(
     seen = seen_values(model, shown, precision)
     plan = plan_half(model, target, precision, seen=seen)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
-        return plan, to_half(model, plan)
+        converted = to_half(model, plan)
+        add_wide_biases_apart(converted)
+        return plan, converted
     exact = _run(model, shown)
 
     def worst(plan: HalfPlan) -> float | None:
