@@ -1,6 +1,6 @@
 """The .onnx files that public packages ship, in fp16 and bf16, and as TensorRT-RTX engines in every precision.
 
-Usage: python benchmarks/half_files.py FOLDER [--only PATTERN] [--add]. FOLDER has the unpacked wheels that
+Usage: python benchmarks/half_files.py FOLDER [--only PATTERN] [--add] [--halves]. FOLDER has the unpacked wheels that
 real_files.py names; samples are of the same sources (real_files_inputs.py), those that are held back there. Of each
 float file: SQNR of each output against float32, once by a simulation that rounds after each node and once by
 onnxruntime's CPU kernels, which compute in float32 between what they round; the nodes that stay in 32 bits, by reason;
@@ -81,8 +81,8 @@ FILES = (
 )  # fmt: skip
 
 
-def one(file: HalfFile, source: Path, folder: Path) -> dict[str, Any]:
-    """What a file becomes."""
+def one(file: HalfFile, source: Path, folder: Path, *, int8: bool) -> dict[str, Any]:
+    """What a file becomes; ``int8``: also as engines with 8 bits, which have to be calibrated."""
     bundle = open_graph(source, OnnxMetadata(**file.says))
     model = load_graph(bundle.graphs("")["model"])
     end, given = ends(artifact_of(bundle))[0], _samples(file, bundle, MEASURED, held_back=True)
@@ -113,7 +113,7 @@ def one(file: HalfFile, source: Path, folder: Path) -> dict[str, Any]:
         engines[precision] = _engine(
             lambda out: save_engine(folder / "half.onnx", out, target, options=options), folder
         )
-    engines |= _int8_engines(file, bundle, folder)
+    engines |= _int8_engines(file, bundle, folder) if int8 else {}
     return {"file": source.name, "random": file.make is None, "halves": halves, "engines": engines}
 
 
@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--add", action="store_true", help="to what was recorded before")
+    parser.add_argument("--halves", action="store_true", help="no engines with 8 bits: those that were recorded stay")
     args = parser.parse_args()
     known = RESULTS / "half_files.json"
     found: dict[str, Any] = json.loads(known.read_text("utf8"))["files"] if known.exists() and args.add else {}
@@ -176,7 +177,10 @@ def main() -> None:
             print(f"{file.name}: {file.pattern} is not below {args.folder}", flush=True)
             continue
         with TemporaryDirectory() as folder:
-            found[file.name] = one(file, source, Path(folder))
+            made = one(file, source, Path(folder), int8=not args.halves)
+        if args.halves:  # what has 8 bits stays as it was measured
+            made["engines"] = found.get(file.name, {}).get("engines", {}) | made["engines"]
+        found[file.name] = made
         print(file.name, found[file.name], flush=True)
         if args.only == "*" or args.add:
             write("half_files", {"files": found})

@@ -34,9 +34,7 @@ def render(result: dict[str, Any]) -> str:
     ]
     for name, file in result["files"].items():
         for precision, row in file["halves"].items():
-            computing, of = row["computing"], row["of computing"]
-            share = f"{computing} of {of} ({computing / max(of, 1):.1%}) | {row['nodes']} of {row['of']}"
-            share += f" | {row['given']} to {row['written']}" if row["written"] < row["given"] else " |"
+            share = f"{_share(row)} | {row['nodes']} of {row['of']} | {_joined(row)}"
             own = f"{name}{' (random inputs)' * file['random']}"
             lines.append(f"| {own} | {precision} | {share} | {_ratios(row)} | {row['seconds']:.0f} |")
     parts.append("\n".join(lines) + "\n")
@@ -58,6 +56,18 @@ def render(result: dict[str, Any]) -> str:
                 refused.append(f"- {name}, {precision}: {_short(engine['refused'])}")
         table.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*parts, ENGINES, "\n".join(table) + "\n", *(["\n".join(refused) + "\n"] if refused else [])])
+
+
+def _share(row: dict[str, Any]) -> str:
+    if "computing" not in row:
+        return "-"
+    computing, of = row["computing"], row["of computing"]
+    return f"{computing} of {of} ({computing / max(of, 1):.1%})"
+
+
+def _joined(row: dict[str, Any]) -> str:
+    given, written = row.get("given", 0), row.get("written", 0)
+    return f"{given} to {written}" if written < given else "-"
 
 
 def _ratios(row: dict[str, Any]) -> str:

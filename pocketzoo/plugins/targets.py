@@ -181,6 +181,7 @@ def pocketzoo_targets() -> list[TargetSpec]:
             TENSORRT_11,
             name="tensorrt-rtx",
             summary="NVIDIA TensorRT for RTX; builds engines without a GPU",
+            lacks_kernels={"bf16": ("ConvTranspose",)},
             backend="tensorrt-rtx",
             facts=NvidiaFacts(module="tensorrt_rtx"),
         ),

@@ -1,7 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import onnx
 import pytest
-from onnx import defs
+from onnx import TensorProto, defs, helper, numpy_helper
+
+from pocketzoo.core.errors import PocketzooError
+from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
+from pocketzoo.zoo.graphs.rewriting.half_precision import plan_half
+from pocketzoo.zoo.graphs.rewriting.half_writer import to_half
 
 NVIDIAS = ("tensorrt", "tensorrt-10", "tensorrt-11", "tensorrt-rtx", "jetson-orin", "jetson-thor")
 
@@ -34,7 +43,38 @@ def test_operators_are_those_of_onnx(registry, name):
     target = registry.get("target", name)
     known = {schema.name for schema in defs.get_all_schemas_with_history() if schema.domain == ""}
     assert {*target.refuses, *target.slow, *target.keeps_fp32} <= known
+    assert {*target.lacks_kernels} <= {*target.precisions}
+    assert {op for operators in target.lacks_kernels.values() for op in operators} <= known
     assert target.facts.dla is None or set(target.facts.dla.operators) <= known
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("precision", "builds"), [("bf16", False), ("fp16", True)])
+def test_rtx_builds_no_transposed_convolution_in_bf16(registry, tmp_path, precision, builds):
+    """Of a block as detectors end with; with that one node in float32 there is an engine."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
+    target = registry.get("target", "tensorrt-rtx")
+    stored = [
+        numpy_helper.from_array(np.ones(dims, np.float32), name) for name, dims in (("w", (8, 4, 2, 2)), ("b", (4,)))
+    ]
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["a"], strides=[2, 2])
+    made = helper.make_graph(
+        [node, helper.make_node("Relu", ["a"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])], stored,
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    plan = plan_half(model, target, precision)
+    assert ("a" in plan.in_float32) != builds
+    onnx.save(to_half(model, plan), tmp_path / "kept.onnx")
+    save_engine(tmp_path / "kept.onnx", tmp_path / "kept.engine", target)
+    every = plan_half(model, replace(target, lacks_kernels={}), precision)
+    onnx.save(to_half(model, every), tmp_path / "all.onnx")
+    if builds:
+        save_engine(tmp_path / "all.onnx", tmp_path / "all.engine", target)
+    else:
+        with pytest.raises(PocketzooError, match="cannot build"):
+            save_engine(tmp_path / "all.onnx", tmp_path / "all.engine", target)
 
 
 @pytest.mark.engine

@@ -310,6 +310,8 @@ class TargetSpec:
     slow: Mapping[str, str] = field(default_factory=dict)  # operator -> why, and what to do
     precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
     keeps_fp32: tuple[str, ...] = ()  # operators that stay in float32 when a graph is turned into 16
+    # Precision -> operators that it has no kernels of in that, which stay in float32.
+    lacks_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sparse: bool = False  # kernels for 2:4 zeros
     device: Literal["cpu", "gpu", "npu"] = "cpu"
     # Whether times of onnxruntime's CPU kernels say something of its own; None: if it is a CPU and names no back end.

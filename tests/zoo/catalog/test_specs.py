@@ -93,7 +93,7 @@ DEFAULTS: dict[type, dict[str, object]] = {
     specs.TargetSpec: {
         "fp8": None, "channel_multiple": 8, "int8_multiple": 0, "half_multiple": 8, "opset": 20, "newest_opset": 0,
         "domains": ("",), "refuses": {}, "slow": {}, "precisions": ("fp32",), "keeps_fp32": (), "sparse": False,
-        "device": "cpu", "backend": "", "facts": None, "timed_here": None, "former": {},
+        "lacks_kernels": {}, "device": "cpu", "backend": "", "facts": None, "timed_here": None, "former": {},
     },
     specs.ExporterSpec: {"asks": False, "folder": False, "merges": False},
     specs.Repository: {"sizes": {}, "library": "", "task": "", "license": "", "config": {}, "files": {}, "digests": {},

@@ -78,6 +78,8 @@ class HalfLimits:
             return "it outputs no floats"  # and computes in what it reads
         if not fits(node, graph, precision):
             return f"ONNX has no {node.op_type} in {precision} in opset {graph.opset}"
+        if node.op_type in self.target.lacks_kernels.get(precision, ()):
+            return f"{self.target.name} has no kernels of {node.op_type} in {precision}"
         if node.op_type in QDQ:
             scale = float_constant(graph, node.input[1])
             if precision != "fp16" or scale is None or float(np.abs(scale).min(initial=1.0)) < SMALLEST["fp16"]:
