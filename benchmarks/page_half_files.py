@@ -21,8 +21,8 @@ output would have less than 40 dB (bf16: 25), nodes stay in 32 bits, by where ro
 """
 ENGINES = """## Engines
 
-Whether NVIDIA's builder makes an engine for TensorRT-RTX, in MB. int8 was calibrated on a few samples for the table; engines
-with 8 bits may be of an older commit than the rest, as `--halves` leaves them as they were recorded.
+Whether NVIDIA's builder makes an engine for TensorRT-RTX, in MB. int8 was calibrated on a few samples for the table;
+engines with 8 bits may be of an older commit than the rest, as `--halves` leaves them as they were recorded.
 """
 
 
