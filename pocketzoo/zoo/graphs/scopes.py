@@ -55,8 +55,13 @@ def outermost(model: ModelProto, example: Arrays | None, observe: Observe | None
 
 
 def _one_call(spec: TensorSpec, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Of a sequence of calls, which is what a model with states reads as a sample, the first."""
-    return x.take(0, axis=calls_axis(spec)) if x.ndim == len(spec.shape) + 1 else x
+    """Of a sequence of calls, which is what a model with states reads as a sample, the first.
+
+    And of samples, where no axis of the graph counts them: both are before its own axes.
+    """
+    for _ in range(x.ndim - len(spec.shape)):
+        x = x.take(0, axis=calls_axis(spec))
+    return x
 
 
 def _dim(dim: Dim) -> Dim:

@@ -337,3 +337,28 @@ def test_a_length_that_nobody_knows_is_asked_for(tmp_path, refused):
         open_graph_of(made, tmp_path)
     bundle = open_graph(tmp_path / "m.onnx", OnnxMetadata(axes={"features": 77}))
     assert bundle.manifest.counted_at == {"x": (1, 77)}
+
+
+def test_steps_of_a_state_without_an_axis_for_samples_are_counted(tmp_path):
+    """Sums over time, begun with what the last call ended with: a sample is calls of (time, 4)."""
+    nodes = [
+        node("MatMul", "x w", "a"),
+        node("CumSum", "a first", "sums"),
+        node("Add", "sums h", "y"),
+        node("Gather", "y last", "next", axis=0),
+    ]
+    made = model(
+        nodes,
+        [info("x", "time", 4), info("h", 5)],
+        [info("y", "time", 5), info("next", 5)],
+        17,
+        9,
+        w=weight(4, 5),
+        first=np.array(0),
+        last=np.array(-1),
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    bundle = open_graph(tmp_path / "m.onnx", OnnxMetadata(states={"next": "h"}, axes={"time": 7}))
+    assert bundle.manifest.one_by_one
+    assert bundle.manifest.counted_at["x"][-2:] == (7, 4)
+    assert bundle.manifest.macs == 7 * 4 * 5
