@@ -48,6 +48,7 @@ ALONE = {
         "what they multiply, with that of operators that need no weight",
     ),
     "zoo/models/export_graph.py": ({"MatMul"}, "torch's exporter transposes its weights alone"),
+    "zoo/graphs/foreign/selections.py": ({"Gather"}, "picks some of the values as they are"),
     "zoo/graphs/foreign/quantized.py": ({"MatMulInteger"}, "one of those that show a graph to be quantized already"),
 }
 
