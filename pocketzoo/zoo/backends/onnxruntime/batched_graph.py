@@ -26,6 +26,7 @@ from pocketzoo.zoo.backends.onnxruntime.batch_axes import (
     output_axes,
 )
 from pocketzoo.zoo.backends.onnxruntime.bounded_session import ArenaFullError, BoundedSession, TimeLeft
+from pocketzoo.zoo.backends.onnxruntime.lengths_tried import NoLengthError, does_not_run
 from pocketzoo.zoo.backends.onnxruntime.session import Optimization, open_session
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec, without_samples
 from pocketzoo.zoo.graphs.batch_axis import fix_inner_axes, free_batch, lengths_of_weights, mark_one_sample, name_batch
@@ -83,11 +84,14 @@ def batched_graph(
         INPUT_VALUES.check(abs(values), str(path), f"values in its input {tensor.name!r}")
     try:
         return _with_lengths(own, tidy, path, time_left, told, floats, (), whole=whole)
-    except BundleError:
+    except BundleError as error:
         known = lengths_of_weights(tidy) if _untold(inputs, told) else ()
         if not known:
             raise
-        return _with_lengths(own, tidy, path, time_left, told, floats, known, whole=whole)
+        try:
+            return _with_lengths(own, tidy, path, time_left, told, floats, known, whole=whole)
+        except BundleError:
+            raise error from None  # which says more of what was tried
 
 
 def _with_lengths(
@@ -145,9 +149,7 @@ def _with_lengths(
     except (PocketzooError, MemoryError):
         raise
     except Exception as error:  # onnxruntime's own exceptions share no base but Exception
-        free = _untold(inputs, told)
-        hint = f"say how long its axes are, such as --axis {free[-1]}=64" if free else "check it with onnx.checker"
-        raise BundleError(f"onnxruntime does not run {path}: {fails or error}", hint) from error
+        raise does_not_run(path, fails or error) from error
 
 
 def _untold(inputs: Sequence[TensorSpec], told: Mapping[str, int] | None) -> list[str]:
@@ -226,9 +228,11 @@ def _first_run(
     fails: Exception | None = None
     full: set[int] = set()  # lengths that take too much memory: so do longer ones
     said, only = dict[int, str](), None  # length -> why it fails; the one range of whole numbers that is tried yet
+    tried: list[Filling] = []
     for filling in fillings(inputs, guess, guess.fixed or FIRST, told, known):
         if (full and filling.length >= min(full)) or only not in (None, filling.whole):
             continue
+        tried.append(filling)
         feed = example(inputs, guess, guess.fixed or FIRST, filling)
         try:
             return filling, feed, dict(zip(outputs, session.run(outputs, feed), strict=True))
@@ -243,7 +247,9 @@ def _first_run(
                 only = filling.whole  # what the numbers are is not what is wrong
             said[filling.length] = str(error)
     assert fails is not None  # there is one filling or more
-    raise fails
+    if isinstance(fails, PocketzooError):
+        raise fails
+    raise NoLengthError(inputs, guess, tried) from fails
 
 
 def load_foreign(
