@@ -32,6 +32,8 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "--mean": {"metavar": "M,..", "help": "Pixel mean (0-1) per channel."},
     "--std": {"metavar": "S,..", "help": "Pixel standard deviation per channel."},
     "--labels": {"type": FILE, "metavar": "FILE", "help": "Classes of the output: one label per line."},
+    "--classes-axis": {"metavar": "[OUT:]N",
+                       "help": "Axis of maps or rows of scores that counts classes [default: as long as --labels]."},
     "--task": {"metavar": "NAME", "shell_complete": names("task"),
                "help": "What the outputs are for [default: classification, with --labels]."},
     "--decoder": {"metavar": "NAME", "shell_complete": names("decoder"),
@@ -91,7 +93,7 @@ def is_graph(model: object) -> bool:
 
 
 def _parameter(option: str) -> str:
-    return f"onnx_{option.removeprefix('--')}"
+    return f"onnx_{option.removeprefix('--').replace('-', '_')}"
 
 
 def _each(value: Any) -> tuple[Any, ...]:
@@ -153,6 +155,7 @@ def _metadata(said: Mapping[str, Any]) -> OnnxMetadata:
         values={name: _values(name, text) for name, text in named(said.get("--set", ()), "--set").items()},
         states=_states(said.get("--state", ())),
         labels=_labels(said["--labels"]) if "--labels" in said else (),
+        classes_axis=_axis(said["--classes-axis"]) if "--classes-axis" in said else None,
         tokenizer=said.get("--tokenizer"),
         processor=said.get("--processor", ""),
         task=said.get("--task", ""),
@@ -172,6 +175,13 @@ def _size(text: str) -> int | tuple[int, int]:
         raise click.UsageError(f"--size {text!r} is not in pixels; write 224, or 320x480 for height x width")
     height, width = sides
     return height if height == width else (height, width)
+
+
+def _axis(text: str) -> tuple[str, int]:
+    output, _, number = text.rpartition(":")
+    if not number.removeprefix("-").isdecimal() or not number.isascii() or len(number) > 3:
+        raise click.UsageError(f"--classes-axis {text!r} is not an axis; write 1, or scores:1 of an output")
+    return output, int(number)
 
 
 def _length(name: str, text: str) -> int:

@@ -7,7 +7,13 @@ from typing import Any
 from pocketzoo.core.optional import lazily
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.task import DecoderSpec, TaskSpec
-from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, SigmoidConfig, TokenConfig, with_padding
+from pocketzoo.zoo.tasks.decoders.configs import (
+    OutputConfig,
+    PositionConfig,
+    SigmoidConfig,
+    TokenConfig,
+    with_padding,
+)
 
 TASKS = "pocketzoo.zoo.tasks"
 # Modality of what is classified -> the Hub's pipeline tag, where it has none of that name.
@@ -153,6 +159,13 @@ def pocketzoo_decoders() -> list[DecoderSpec]:
             open=lazily(f"{TASKS}.decoders.classes", "TokenClassDecoder"),
             config=TokenConfig,
             complete=with_padding,
+        ),
+        DecoderSpec(
+            name="position-class-scores",
+            summary="a score for each class of each position, along any axis, to the likeliest",
+            tasks=("token-classification",),
+            open=lazily(f"{TASKS}.decoders.classes", "PositionClassDecoder"),
+            config=PositionConfig,
         ),
         DecoderSpec(
             name="values",

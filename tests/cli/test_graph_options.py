@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
 from pocketzoo.zoo.bundles.bundle import read_bundle
 
 SIZE = ("--size", "8x12", "--mean", "0.5", "--std", "0.25")
@@ -139,3 +140,31 @@ def test_data_decides_whether_a_fixed_first_axis_counts_samples(rows, shape, tmp
     assert [each["y"]["first"][:4] for each in answers] == first
     assert ("a row of the data is all that a run reads" in result.stderr) is (len(rows) == 3)
     assert run("bench", "m.onnx", "--data", "d.npz", "--seconds", 0, "--batch", 2, "--no-memory").exit_code == 0
+
+
+@pytest.mark.parametrize("axis", [(), ("--classes-axis", "y:1"), ("--classes-axis", "-3")])
+def test_labels_of_maps_are_of_each_position(axis, graph, tmp_path, run):
+    model = onnx.load(graph)
+    model.graph.node[1].output[0] = "y"
+    del model.graph.node[2:]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, "h", "w_"]))
+    onnx.save(model, "maps.onnx")
+    (tmp_path / "labels.txt").write_text("a\nb\nc\nd\n")
+    x = np.load("data.npz")["x"]
+    with OnnxRunner(tmp_path / "maps.onnx") as runner:
+        right = runner.infer({"x": x})["y"].argmax(1)
+    np.savez("known.npz", x=x, y=right)
+    options = (*SIZE, "--labels", "labels.txt", *axis)
+    rows = json.loads(run("predict", "maps.onnx", "known.npz", *options, "--json").stdout)
+    assert [row["tokens"] for row in rows] == [["abcd"[i] for i in each.ravel()] for each in right]
+    assert json.loads(run("eval", "maps.onnx", "--data", "known.npz", *options, "--json").stdout)["token accuracy"] == 1
+    ended = run("compress", "maps.onnx", "--int8", "--data", "known.npz", *options, "-o", "small", "--keep-slower")
+    assert ended.exit_code == 0, ended.stderr
+    row = read_bundle("small").manifest.measurements[-1]
+    assert 0.8 < row.agreement <= 1
+    assert row.metric.value == pytest.approx(row.agreement)  # the float graph is always right
+
+
+def test_an_axis_that_is_no_number_is_refused(graph, run):
+    ended = run("info", graph, *SIZE, "--classes-axis", "y:")
+    assert (ended.exit_code, "write 1, or scores:1" in ended.stderr) == (2, True)

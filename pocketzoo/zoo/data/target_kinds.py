@@ -127,7 +127,11 @@ def tags_of(cell: Any) -> list[str]:
 
 
 def _tags(name: str, y: Array, count: int, names: tuple[str, ...]) -> Read:
-    """Tags as ``tags_of`` takes them, numbered in the order of their names; or numbers (N, tokens) as they are."""
+    """Tags as ``tags_of`` takes them, numbered in the order of their names; or numbers (N, tokens) as they are.
+
+    Of maps (N, H, W) each position is one, in their order.
+    """
+    y = y.reshape(len(y), -1) if y.ndim > 2 and y.dtype.kind in "iu" else y
     if y.ndim == 2 and y.dtype.kind in "iu":
         if len(y) != count:
             raise DataError(f"{name}: x has {count} samples, y has {len(y)}", "give one row of y per x")

@@ -29,7 +29,7 @@ from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts, completed_d
 from pocketzoo.zoo.catalog.processor import ForeignInputs
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec, MappingSpec
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
-from pocketzoo.zoo.catalog.signature import ModelSignature
+from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 from pocketzoo.zoo.data.processors.open_processor import (
     describe_config,
     feeding,
@@ -42,6 +42,7 @@ from pocketzoo.zoo.graphs.cost import parameters_of
 from pocketzoo.zoo.graphs.files.external_data import external_files, load_external
 from pocketzoo.zoo.graphs.files.graph_files import message_bytes, save_graph
 from pocketzoo.zoo.graphs.float_precision import float_precision
+from pocketzoo.zoo.graphs.foreign.class_axis import class_axis
 from pocketzoo.zoo.graphs.foreign.fixed_inputs import fix_inputs
 from pocketzoo.zoo.graphs.foreign.lengths import check_axes, clear_names, shown_sides, told_lengths
 from pocketzoo.zoo.graphs.foreign.metadata import OnnxMetadata
@@ -54,6 +55,7 @@ from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.graphs.states import States, check_growing, sequences_of, with_states
 from pocketzoo.zoo.models.model_costs import graph_costs, sizes_counted_at
 
+POSITIONS = ("token-classification", "position-class-scores")  # task and decoder of classes at several positions
 GROWN = 0.1  # of the bytes of a file, from which on it is said that what is stored is more
 
 
@@ -114,9 +116,10 @@ def open_graph(
     tidy = batched.graph
     outputs = tidy.graph.output[0].type.tensor_type.shape.dim
     count = outputs[-1].dim_value if outputs else 0
-    if metadata.labels and not metadata.task:
+    found = None if metadata.task else class_axis(seen, metadata, path, progress)
+    if metadata.labels and not metadata.task and found is None:
         _check_labels(tidy.graph.output[0], metadata.labels, path)
-    answers = _answers(metadata, spec, registry)
+    answers = _answers(metadata, spec, registry, found)
     quantized = quantizing_nodes(tidy)
     with writing(place) as draft:
         graph = draft.mark(graph_name(), precision="int8" if quantized else float_precision(tidy))
@@ -208,13 +211,21 @@ def _spec(
     return _input_config(asked, lengths, metadata.processor, registry, progress)
 
 
-def _answers(metadata: OnnxMetadata, spec: Any, registry: Registry) -> AnswerFacts:
+def _answers(
+    metadata: OnnxMetadata, spec: Any, registry: Registry, classes: tuple[TensorSpec, int] | None
+) -> AnswerFacts:
     """What its outputs mean, as far as that is said.
 
     Raises:
         UnknownNameError: no plugin declares the task or decoder; the hint is the nearest.
         PluginError: the decoder is for another task.
     """
+    if classes is not None:
+        output, axis = classes
+        task = registry.get("task", POSITIONS[0])
+        known = registry.get("decoder", POSITIONS[1])
+        config = known.config(output=output.name, axis=axis, samples=output.batch or 0)
+        return facts_of(task, completed_decoder(known.name, config, task, spec, registry), spec, registry)
     if not metadata.task:
         return NO_ANSWERS
     task = registry.get("task", metadata.task)

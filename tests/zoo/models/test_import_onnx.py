@@ -357,8 +357,12 @@ def test_an_output_that_is_a_constant_stays_one(tmp_path):
 @pytest.mark.parametrize(
     ("output", "count", "message"),
     [
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 4, "'c', is batch x 4 x 16 x 16, not one row of class scores"),
-        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 16, "'c', is batch x 4 x 16 x 16, not one row of class scores"),
+        (("c", TensorProto.FLOAT, ["n", 4, 16, 16]), 5, "'c', is batch x 4 x 16 x 16, not one row of class scores"),
+        (
+            ("c", TensorProto.FLOAT, ["n", 4, 16, 16]),
+            16,
+            "'c', batch x 4 x 16 x 16, has 16 entries, as there are",
+        ),
         (("y", TensorProto.FLOAT, ["n", 5]), 4, "has 5 outputs, but there are 4 labels"),
     ],
 )

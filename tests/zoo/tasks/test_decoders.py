@@ -9,8 +9,14 @@ from pocketzoo.core.errors import DataError, RecipeError
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
-from pocketzoo.zoo.tasks.decoders.classes import ActionDecoder, SigmoidDecoder, SoftmaxDecoder, TokenClassDecoder
-from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, SigmoidConfig, TokenConfig, with_padding
+from pocketzoo.zoo.tasks.decoders.classes import (
+    ActionDecoder,
+    PositionClassDecoder,
+    SigmoidDecoder,
+    SoftmaxDecoder,
+    TokenClassDecoder,
+)
+from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, PositionConfig, SigmoidConfig, TokenConfig, with_padding
 from pocketzoo.zoo.tasks.decoders.vectors import EmbeddingDecoder, FirstTokenDecoder, NextTokenDecoder, ValuesDecoder
 
 REGISTRY = Registry(create_manager(points=[]))
@@ -99,6 +105,9 @@ def test_vectors_stay_as_they_are():
         (EmbeddingDecoder(FIRST), np.zeros((2, 3, 4), np.float32)),
         (TokenClassDecoder(TokenConfig()), np.zeros((2, 3), np.float32)),
         (NextTokenDecoder(TokenConfig()), np.zeros((2, 3), np.float32)),
+        (PositionClassDecoder(PositionConfig()), np.zeros((2, 3), np.float32)),
+        (PositionClassDecoder(PositionConfig(axis=3)), np.zeros((2, 3, 4), np.float32)),
+        (PositionClassDecoder(PositionConfig()), np.zeros((2, 3, 4), np.int64)),
     ],
 )
 def test_an_output_of_another_shape_or_type_is_refused(decoder, out, refused):
@@ -116,3 +125,22 @@ def test_every_decoder_is_of_tasks_that_are_registered_and_opens_with_its_defaul
         assert entry.spec.reads(entry.spec.config()) == ("",)
     for entry in tasks.values():
         assert entry.name in decoders[entry.spec.decoder].spec.tasks
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "samples"),
+    [((2, 5, 3, 4), 1, 0), ((2, 3, 4, 5), 3, 0), ((2, 7, 5), 2, 0), ((7, 2, 5), 2, 1), ((5, 7, 2), 0, 2)],
+)
+def test_classes_are_told_apart_at_each_position_along_any_axis(shape, axis, samples):
+    out = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    answers = PositionClassDecoder(PositionConfig(axis=axis, samples=samples))({"y": out}, {})
+    best = np.moveaxis(out.argmax(axis), samples - (axis < samples), 0)
+    np.testing.assert_array_equal(answers.best, best.reshape(2, -1))
+    assert answers.known.all()
+    assert answers.scores.shape[-1] == 5
+
+
+@pytest.mark.parametrize("axes", [{"axis": -1}, {"axis": 0}, {"samples": -1}, {"axis": 2, "samples": 2}])
+def test_axes_that_cannot_be_are_refused(axes):
+    with pytest.raises(RecipeError):
+        PositionConfig(**axes)

@@ -26,6 +26,9 @@ class OnnxMetadata:
     values: Mapping[str, Number | tuple[Number, ...]] = field(default_factory=dict)  # input -> what it is in all calls
     states: Mapping[str, str] = field(default_factory=dict)  # output -> the input that it is at the next call
     labels: tuple[str, ...] = ()
+    # The axis of an output of three axes or more that counts classes: (name, axis), "" the first output. None: the one
+    # that is as long as there are labels.
+    classes_axis: tuple[str, int] | None = None
     tokenizer: Path | None = None  # None: a tokenizer.json alongside the graph, if there is one
     processor: str = ""  # what makes its inputs of samples, by name; "": the one that can, or arrays as they are
     task: str = ""  # what its outputs are for, by name; "": classification where there are labels

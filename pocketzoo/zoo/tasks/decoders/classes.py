@@ -10,7 +10,7 @@ from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.numerics import softmax
 from pocketzoo.zoo.tasks.decoders.answers import Classes, Labels, TokenClasses
-from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, SigmoidConfig, TokenConfig
+from pocketzoo.zoo.tasks.decoders.configs import OutputConfig, PositionConfig, SigmoidConfig, TokenConfig
 from pocketzoo.zoo.tasks.decoders.outputs import is_float, output_named, per_token, table, tokens
 
 
@@ -65,3 +65,21 @@ class TokenClassDecoder:
     def __call__(self, outputs: Arrays, inputs: Arrays) -> TokenClasses:
         out = per_token(outputs, self.config.output, "a score for each class of each token")
         return TokenClasses(out, tokens(inputs, self.config, out.shape[:2]))
+
+
+@dataclass(frozen=True)
+class PositionClassDecoder:
+    """Scores of classes along any axis, such as (B, classes, H, W), to a class for each position, in their order."""
+
+    config: PositionConfig
+
+    def __call__(self, outputs: Arrays, inputs: Arrays) -> TokenClasses:
+        out, axes = output_named(outputs, self.config.output), (self.config.samples, self.config.axis)
+        if out.ndim < 3 or max(axes) >= out.ndim or not is_float(out):
+            raise DataError(
+                f"the output is {out.dtype} of shape {out.shape}, without a score for each class along axis {axes[1]}",
+                "name another axis, or another decoder",
+            )
+        scores = np.moveaxis(out, axes, (0, -1))
+        scores = scores.reshape(len(scores), -1, scores.shape[-1])
+        return TokenClasses(scores, np.ones(scores.shape[:2], np.bool_))

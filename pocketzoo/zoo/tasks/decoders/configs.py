@@ -39,6 +39,19 @@ class TokenConfig:
     pad: int | None = None  # the id that no token has; None: nothing is padded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionConfig:
+    """An output of three axes or more, such as (B, classes, H, W), has a score for each class at each position."""
+
+    output: str = ""  # its name; "" is the first
+    axis: int = 1  # along which classes are counted
+    samples: int = 0  # along which samples are
+
+    def __post_init__(self) -> None:
+        check_field(self, "axis", self.axis >= 0 and self.axis != self.samples, "0 or more, and not that of samples")
+        check_field(self, "samples", self.samples >= 0, "0 or more")
+
+
 def with_padding(config: TokenConfig, model_input: Any) -> TokenConfig:
     """The config for a model with this input, where that has a padding."""
     pad = getattr(model_input, "pad", None)
