@@ -42,6 +42,8 @@ ALONE = {
     "zoo/graphs/rewriting/branches.py": ({"Gather"}, "takes a length out of a shape"),
     "zoo/graphs/cost.py": ({"Gather"}, "looks behind the lookup of a codebook"),
     "deploy/half_rescue.py": ({"Gather"}, "takes the flag of a place out of all of them"),
+    "zoo/graphs/rewriting/fewer_roundings.py": ({"Conv"}, "joins what rounds after a convolution with it"),
+    "zoo/graphs/rewriting/wide_biases.py": ({"Conv", "ConvTranspose", "Gemm"}, "adds their biases apart from them"),
     "zoo/graphs/rewriting/half_limits.py": ({"Gather"}, "hands values on as they are, whatever it gathers"),
     "zoo/graphs/operator_macs.py": (
         {"Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "RNN"},
