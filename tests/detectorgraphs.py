@@ -49,7 +49,35 @@ ENDS: dict[str, tuple[list[onnx.NodeProto], list[tuple[str, int, list[Any]]]]] =
         ],
         [("top", FLOAT, ["m"])],
     ),
+    # Of the boxes that are selected, what few bits ruin: a column far larger than the others, and a far offset.
+    "two stages": (
+        [
+            node("NonMaxSuppression", "boxes scores most iou half", "selected"), node("Squeeze", "boxes zero", "each"),
+            node("Gather", "selected two", "place", axis=1), node("Gather", "each place", "found"),
+            node("Add", "found far", "away"), node("Sub", "away far", "back"),
+            node("Mul", "back wide", "widened"), node("MatMul", "widened second", "hidden"),
+            node("Relu", "hidden", "hidden1"), node("MatMul", "hidden1 third", "head"),
+            node("Gather", "selected one", "kind", axis=1), node("Gather", "table kind", "named"),
+        ],
+        [("head", FLOAT, ["m", 3]), ("named", FLOAT, ["m", 64])],
+    ),
 }  # fmt: skip
+
+
+def second_stage() -> dict[str, np.ndarray]:
+    """The constants after the selection of "two stages"."""
+    rng = np.random.default_rng(5)
+    return {
+        "far": np.array(4096.0), "wide": np.array([1e4, 1, 1, 1]), "table": rng.normal(size=(128, 64)),
+        "second": rng.normal(size=(4, 8)) * np.array([[1e-4], [1], [1], [1]]), "third": rng.normal(size=(8, 3)),
+    }  # fmt: skip
+
+
+def head_of(found: np.ndarray) -> np.ndarray:
+    """What "two stages" makes of boxes (m, 4)."""
+    weights = {name: value.astype(np.float32) for name, value in second_stage().items()}
+    widened = ((found + weights["far"]) - weights["far"]) * weights["wide"]
+    return np.maximum(widened @ weights["second"], 0) @ weights["third"]
 
 
 def detector(end: str = "gathered", more: tuple[str, ...] = (), batch: int | str = 1) -> onnx.ModelProto:
@@ -63,6 +91,8 @@ def detector(end: str = "gathered", more: tuple[str, ...] = (), batch: int | str
         "iou": np.array([0.3]), "most": np.array([20]), "zero": np.array([0]), "one": np.array(1), "two": np.array(2),
         "as_boxes": np.array([-1, 4, CELLS]), "as_scores": np.array([-1, 3, CELLS]),
     }  # fmt: skip
+    if end == "two stages":
+        constants |= second_stage()
     nodes = [
         node("Conv", "image w", "a", pads=[1] * 4, strides=[2, 2]), node("Relu", "a", "a1"),
         node("Conv", "a1 v", "d", pads=[1] * 4, strides=[2, 2]), node("Relu", "d", "d1"),

@@ -29,10 +29,11 @@ from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.files.graph_files import replace_graph
 from pocketzoo.zoo.graphs.files.load_graph import load_graph
 from pocketzoo.zoo.graphs.foreign.raised_opset import raised
-from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, with_outputs
+from pocketzoo.zoo.graphs.foreign.selections import compared_tensors, unseen_nodes, with_outputs
+from pocketzoo.zoo.graphs.fresh_names import inner_graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, opset_of
 from pocketzoo.zoo.graphs.rewriting.fewer_roundings import with_fewer_roundings
-from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct
+from pocketzoo.zoo.graphs.rewriting.flat_graph import FlatGraph, distinct, node_id
 from pocketzoo.zoo.graphs.rewriting.half_limits import QDQ
 from pocketzoo.zoo.graphs.rewriting.half_precision import HalfPlan, check_precision, modern, plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import simulated, to_half
@@ -141,7 +142,8 @@ def half(
     check_precision(precision, target)
     model = with_types(model)
     seen = seen_values(model, shown, precision)
-    plan = plan_half(model, target, precision, seen=seen)
+    kept = _unseen(model)  # whatever else is tried
+    plan = plan_half(model, target, precision, seen=seen, float32=kept)
     if any(node.op_type in QDQ for node in model.graph.node):  # what rounds to 8 bits loses more than any other
         converted = to_half(model, plan)
         add_wide_biases_apart(converted)
@@ -153,13 +155,13 @@ def half(
 
     best = worst(plan)
     every = len(plan.nodes_of_floats) + len(plan.in_float32)
-    float32 = dict[str, str]()
+    float32, whys = dict[str, str](), set(kept.values())
     for fraction, fewest in ROOM:
         if best is None or best >= WANTED[precision]:
             break
-        room = max(fewest, int(fraction * every) - len(plan.in_float32))
+        room = max(fewest, int(fraction * every) - sum(why not in whys for why in plan.in_float32.values()))
         more = noisy_nodes(model, plan, _loudest(model, plan, shown), 10 ** (-WANTED[precision] / 10), room, outputs)
-        candidate = plan_half(model, target, precision, seen=seen, float32=float32 | more)
+        candidate = plan_half(model, target, precision, seen=seen, float32=float32 | more | kept)
         ratio = worst(candidate)
         if ratio is not None and ratio > best + GAIN:
             plan, best = candidate, ratio
@@ -167,12 +169,23 @@ def half(
     if float32 and best is not None and best >= WANTED[precision]:
 
         def enough(those: dict[str, str]) -> HalfPlan | None:
-            trial = plan_half(model, target, precision, seen=seen, float32=those)
+            trial = plan_half(model, target, precision, seen=seen, float32=those | kept)
             ratio = worst(trial)
             return trial if ratio is not None and ratio >= WANTED[precision] else None
 
         plan = fewest_nodes(float32, enough) or plan
     return plan, to_half(model, plan)
+
+
+def _unseen(model: onnx.ModelProto) -> dict[str, str]:
+    """The nodes, at any depth, by which nothing that is compared is computed -> why they stay in 32 bits."""
+    model = distinct(model)
+    found = unseen_nodes(GraphIndex(model))
+    for node in model.graph.node if found else ():
+        if (name := node_id(node)) in found:
+            inside = (each for graph in inner_graphs(node) for each in nodes(graph.node))
+            found |= dict.fromkeys(map(node_id, inside), found[name])
+    return found
 
 
 def _loudest(model: onnx.ModelProto, plan: HalfPlan, shown: list[Arrays]) -> Arrays:

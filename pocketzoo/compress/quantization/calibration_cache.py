@@ -18,6 +18,7 @@ from pocketzoo.compress.quantization.int8 import digest, needed_tensors, prepare
 from pocketzoo.compress.quantization.qdq import ARITHMETIC, PASSING, moves
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.reading.documents import read_bytes
+from pocketzoo.zoo.graphs.foreign.selections import unseen_layers, unseen_nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, left_alone, quantizable
 from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
@@ -57,18 +58,18 @@ def plan_by_scales(model: ModelProto, scales: dict[str, float]) -> Int8Plan:
     A layer whose input the cache has no scale for stays in float, by name.
     """
     index = GraphIndex(model)
-    left = left_alone(index)
-    layers = quantizable(index, ())
+    left = unseen_layers(index) | left_alone(index)
+    layers = quantizable(index, (), left=left)
     model = whole_gates(plain_operands(model, {layer_name(node.input[1]) for node in layers}))
     index = GraphIndex(model)
     found = []
-    for node in quantizable(index, ()):
+    for node in quantizable(index, (), left=left):
         if node.input[0] in scales:
             found.append(node)
         else:
             left[layer_name(node.input[1])] = f"the calibration cache has no scale for its input {node.input[0]}"
     names = tuple(layer_name(node.input[1]) for node in found)
-    needed = needed_tensors(index, set(names), ARITHMETIC | PASSING)
+    needed = needed_tensors(index, set(names), ARITHMETIC | PASSING, unseen_nodes(index))
     ranges = {}
     for name in needed:
         if (scale := scales.get(name)) is not None:

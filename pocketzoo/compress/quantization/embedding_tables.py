@@ -9,6 +9,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from pocketzoo.zoo.graphs.contents import replace_nodes
+from pocketzoo.zoo.graphs.foreign.selections import unseen_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
 from pocketzoo.zoo.graphs.index import BY_CHANNEL, GraphIndex
 from pocketzoo.zoo.graphs.node import attribute
@@ -18,7 +19,11 @@ LEAST = 1 << 13  # values of a table that are worth three more nodes a look-up
 
 
 def tables(index: GraphIndex) -> list[str]:
-    """Constants (N, C) of floats from which whole rows are gathered and that nothing else reads."""
+    """Constants (N, C) of floats from which whole rows are gathered and that nothing else reads.
+
+    Not those that are read where nothing can be compared.
+    """
+    unseen = unseen_nodes(index)
     return [
         name
         for name, tensor in index.constants.items()
@@ -28,7 +33,7 @@ def tables(index: GraphIndex) -> list[str]:
         and index.opset >= BY_CHANNEL
         and name in index.consumers
         and name not in index.outputs
-        and all(_looks_up(node, name) for node in index.consumers[name])
+        and all(_looks_up(node, name) and node.output[0] not in unseen for node in index.consumers[name])
     ]
 
 

@@ -38,6 +38,7 @@ from pocketzoo.core.errors import BundleError
 from pocketzoo.core.name_patterns import matches
 from pocketzoo.zoo.catalog.specs import Int8Encoding, TargetSpec
 from pocketzoo.zoo.graphs.files.graph_files import check_standard
+from pocketzoo.zoo.graphs.foreign.selections import unseen_layers, unseen_nodes
 from pocketzoo.zoo.graphs.index import GraphIndex, layer_names, left_alone, quantizable, stored_names
 from pocketzoo.zoo.graphs.node import attribute, layer_name
 from pocketzoo.zoo.graphs.operands import plain_operands
@@ -75,15 +76,15 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
 def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, refine: bool) -> Int8Plan:
     """``plan``, without what is inside nodes."""
     index = GraphIndex(model)
-    left = left_alone(index, inside=False)
+    left = unseen_layers(index) | left_alone(index, inside=False)
     table_names = embeddings.tables(index) if config.embeddings else []
-    layers = quantizable(index, config.skip, table_names)
+    layers = quantizable(index, config.skip, table_names, left)
     open_ = {layer_name(node.input[1]) for node in layers}
     left |= {name: SKIPPED for name in layer_names(index) if name not in open_ and name not in left}
     plain = whole_gates(plain_operands(model, open_))
     if plain is not model:
         model, index = plain, GraphIndex(plain)
-        layers = quantizable(index, config.skip, table_names)
+        layers = quantizable(index, config.skip, table_names, left)
     tables = tuple(name for name in table_names if not matches(layer_name(name), config.skip))
     if tables:  # first: half of a language model's memory, and of that of every copy and session below
         model = _copy(model)
@@ -97,7 +98,8 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
     layers = [node for node in model.graph.node if node.output[0] in outputs]  # as they read now
     names = tuple(layer_name(node.input[1]) for node in layers)
     inputs = layer_inputs_of(index, layers) if refine else {}
-    seen = observe(model, needed_tensors(index, set(names), ARITHMETIC | PASSING), samples, set(inputs.values()))
+    needed = needed_tensors(index, set(names), ARITHMETIC | PASSING, unseen_nodes(index))
+    seen = observe(model, needed, samples, set(inputs.values()))
     ranges_by_rule = partial(activation_ranges, index)
     ranges = ranges_by_rule(seen.histograms, config)
     whole = ranges_by_rule(seen.histograms, replace(config, ranges=WHOLE))
@@ -319,10 +321,12 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     return total.hexdigest() if tensors else ""
 
 
-def needed_tensors(index: GraphIndex, layers: set[str], operators: Collection[str]) -> list[str]:
+def needed_tensors(
+    index: GraphIndex, layers: set[str], operators: Collection[str], unseen: Collection[str] = ()
+) -> list[str]:
     """Activations next to an operator that will be int8: its inputs, and its output once its activation ran.
 
-    ``operators`` are those that there are kernels for besides layers.
+    ``operators`` are those that there are kernels for besides layers; what makes ``unseen`` tensors is none of them.
 
     The output of a Gemm or MatMul is left alone: integer kernels give floats there, and in a transformer the next
     operator is a bias or a normalization, which wants them.
@@ -330,7 +334,7 @@ def needed_tensors(index: GraphIndex, layers: set[str], operators: Collection[st
     integers = Integers(index, layers, operators)
     names: dict[str, None] = {}
     for node in index.nodes:
-        if not integers(node):
+        if node.output[0] in unseen or not integers(node):
             continue
         # A move reads what it moves; the shape or the axes alongside it are not activations.
         for name in node.input[:1] if moves(node) else node.input:

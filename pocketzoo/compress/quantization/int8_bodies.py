@@ -15,7 +15,9 @@ from pocketzoo.compress.quantization.bodies import Body, Calls, UnseenError, bod
 from pocketzoo.compress.quantization.skipped_layers import for_graph
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.graphs.foreign.selections import unseen_nodes
 from pocketzoo.zoo.graphs.fresh_names import FreshNames
+from pocketzoo.zoo.graphs.index import GraphIndex
 from pocketzoo.zoo.graphs.layer_precisions import placed_layers
 
 Tensors = Mapping[str, npt.NDArray[Any]]
@@ -30,9 +32,14 @@ def plan_bodies(
     """The plan of each body that has layers in int8, by its place; and the layers that are left, with the reason."""
     plans: dict[str, Int8Plan] = {}
     left: dict[str, str] = {}
-    for body in bodies_of(model):
+    bodies = bodies_of(model)
+    unseen = unseen_nodes(GraphIndex(model)) if bodies else {}
+    for body in bodies:
         layers = [layer.name for layer in placed_layers(body.model)]
         if not layers:
+            continue
+        if why := next((unseen[name] for name in body.node.output if name in unseen), ""):
+            left |= dict.fromkeys(layers, why)
             continue
         inside = f"it is inside a node of {body.node.op_type}"
         calls = Calls(body, model, samples)

@@ -205,16 +205,18 @@ def is_layer(node: NodeProto, constants: Collection[str]) -> bool:
     return is_quantizable(node) and len(node.input) > 1 and node.input[1] in constants
 
 
-def quantizable(index: GraphIndex, skip: Sequence[str], others: Sequence[str] = ()) -> list[NodeProto]:
+def quantizable(
+    index: GraphIndex, skip: Sequence[str], others: Sequence[str] = (), left: Collection[str] = ()
+) -> list[NodeProto]:
     """Conv, Gemm and MatMul nodes with a constant weight that ``skip`` does not name, in graph order.
 
-    Those that ``left_alone`` names are not among them. ``others`` are weights of other kinds that ``skip`` may name as
-    well.
+    Those that ``left_alone`` names are not among them, nor those of the names in ``left``. ``others`` are weights of
+    other kinds that ``skip`` may name as well.
 
     Raises:
         UnknownNameError: ``skip`` names no layer.
     """
-    left = left_alone(index, inside=False)
+    left = {*left, *left_alone(index, inside=False)}
     layers = [node for node in index.nodes if index.is_layer(node)]
     known = [*(layer_name(n.input[1]) for n in layers), *left_alone(index), *map(layer_name, others)]
     check_skip(skip, dict.fromkeys(known))

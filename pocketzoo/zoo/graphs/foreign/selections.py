@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, inner_graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import layer_name
 
 # What selects -> of its first output, which says which, how many axes it has, and the one that these are counted along.
 # Compress gives values alone.
@@ -79,6 +80,44 @@ def compared_tensors(index: GraphIndex, outputs: Iterable[str]) -> dict[str, tup
     """What is compared of outputs, by their names: each itself, or what it is selected from."""
     selected = selections(index)
     return {name: selected[name].before if name in selected else (name,) for name in outputs}
+
+
+def unseen_nodes(index: GraphIndex) -> dict[str, str]:
+    """What is computed after a selection, where no output is compared -> why nothing says how well it is computed.
+
+    By the names of the tensors. What such nodes make worse is not measured: they are to compute as they did.
+    """
+    selected = selections(index)
+    if not selected:
+        return {}
+    outputs = (value.name for value in index.model.graph.output)
+    compared = compared_tensors(index, outputs)
+    seen = _made_for(index, (name for tensors in compared.values() for name in tensors), set())
+    unseen: dict[str, str] = {}
+    for output, selection in selected.items():
+        reason = f"it comes after {selection.by}, where nothing can be compared"
+        unseen |= dict.fromkeys(sorted(_made_for(index, [output], seen | unseen.keys())), reason)
+    return unseen
+
+
+def unseen_layers(index: GraphIndex) -> dict[str, str]:
+    """The layers among ``unseen_nodes``, by the names of their weights -> why they stay in float."""
+    unseen = unseen_nodes(index)
+    found = (node for node in index.nodes if index.is_layer(node) and node.output[0] in unseen)
+    return {layer_name(node.input[1]): unseen[node.output[0]] for node in found}
+
+
+def _made_for(index: GraphIndex, tensors: Iterable[str], known: Collection[str]) -> set[str]:
+    """All that nodes make of which tensors are computed, those too, but for what is known and before that."""
+    found, open_ = set[str](), list(tensors)
+    while open_:
+        name = open_.pop()
+        node = index.producers.get(name)
+        if node is None or name in found or name in known:
+            continue
+        found.update(made for made in node.output if made and made not in known)
+        open_ += [*node.input, *captured(node)]
+    return found
 
 
 def with_outputs(model: ModelProto, tensors: Iterable[str]) -> ModelProto:

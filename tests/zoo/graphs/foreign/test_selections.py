@@ -9,7 +9,14 @@ import pytest
 from detectorgraphs import ENDS, detector, images, node
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.zoo.graphs.foreign.selections import Selection, compared_tensors, selections, with_outputs
+from pocketzoo.zoo.graphs.foreign.selections import (
+    Selection,
+    compared_tensors,
+    selections,
+    unseen_layers,
+    unseen_nodes,
+    with_outputs,
+)
 from pocketzoo.zoo.graphs.index import GraphIndex
 
 BEFORE = {
@@ -23,6 +30,10 @@ BEFORE = {
     "Unique": {"kinds": ("Unique", ("scores",), "kinds")},
     "Compress": {"found": ("Compress", ("each", "best"), "")},
     "TopK": {"top": ("TopK", ("best",), "")},
+    "two stages": {
+        "head": ("NonMaxSuppression", ("each", "scores"), "selected"),
+        "named": ("NonMaxSuppression", ("boxes", "scores"), "selected"),
+    },
 }
 
 
@@ -42,6 +53,17 @@ def test_outputs_that_are_selected_are_compared_by_what_they_are_selected_from(e
     for name in found:
         assert len({run[name].shape for run in runs}) > 1
         assert all(len({run[inside].shape for run in runs}) == 1 for inside in tensors[name])
+
+
+def test_what_no_compared_tensor_is_computed_by_is_unseen():
+    after = unseen_nodes(GraphIndex(detector("two stages", more=("scores",))))
+    chain = ["selected", "place", "found", "away", "back", "widened", "hidden", "hidden1", "head", "kind", "named"]
+    assert after.keys() == {*chain}
+    assert {*after.values()} == {"it comes after NonMaxSuppression, where nothing can be compared"}
+    assert unseen_layers(GraphIndex(detector("two stages"))).keys() == {"second", "third"}
+    assert unseen_layers(GraphIndex(detector("gathered"))) == {}
+    # What is summed up again is compared as it is, and so is all that it is computed by.
+    assert unseen_nodes(GraphIndex(of_x(KEPT["selected, and summed"], K, **NUMBERS))) == {}
 
 
 def test_a_graph_that_has_its_outputs_is_not_copied():
