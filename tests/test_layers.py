@@ -25,7 +25,7 @@ ROOMS = [
     "core", "core/reading",
     "zoo/catalog", "zoo", "zoo/graphs", "zoo/graphs/files", "zoo/graphs/foreign", "zoo/graphs/rewriting",
     "zoo/backends/onnxruntime", "zoo/hub", "zoo/bundles",
-    "zoo/data/processors", "zoo/data",
+    "zoo/data/processors", "zoo/data/grouping", "zoo/data",
     "zoo/modules", "zoo/models",
     "zoo/backends/tensorrt", "zoo/backends/torch", "zoo/backends",
     "zoo/tasks/decoders", "zoo/tasks/metrics", "zoo/tasks/training", "zoo/tasks",

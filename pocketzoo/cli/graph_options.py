@@ -133,13 +133,14 @@ def _with_lengths(metadata: OnnxMetadata, model: Any, data: Any) -> OnnxMetadata
     """The metadata with what the arrays of ``data`` show: the usual lengths of free axes, and what a sample is."""
     if not data or metadata.states:
         return metadata
+    from pocketzoo.zoo.data.load_data import split_columns
     from pocketzoo.zoo.data.shown_lengths import are_whole, lengths_of, shown_arrays
     from pocketzoo.zoo.models.import_onnx import stated_signature
 
     signature = stated_signature(Path(str(model).removeprefix("file:")))
     if signature is None:
         return metadata
-    arrays, inputs = shown_arrays(Path(str(data))), signature.inputs
+    arrays, inputs = shown_arrays(Path(split_columns(data)[0])), signature.inputs
     return replace(metadata, seen=lengths_of(arrays, inputs), whole=are_whole(arrays, inputs))
 
 

@@ -99,26 +99,38 @@ def data_option(required: bool) -> Callable[[F], F]:
 
     def decorate(f: F) -> F:
         @wraps(f)
-        def command(*args: Any, data: str | None, text_column: str | None, label_column: str | None, **kw: Any) -> Any:
+        def command(
+            *args: Any,
+            data: str | None,
+            text_column: str | None,
+            label_column: str | None,
+            group_by: str | None,
+            **kw: Any,
+        ) -> Any:
             if data is None and required:
                 raise click.UsageError(NO_DATA + ".")
-            if data is not None and (text_column is not None or label_column is not None):
+            if data is not None and (text_column, label_column, group_by) != (None, None, None):
                 from pocketzoo.zoo.data.load_data import with_columns
 
-                data = with_columns(data, text_column, label_column)
+                data = with_columns(data, text_column, label_column, group_by)
             return f(*args, data=data, **kw)
 
-        label = click.option("--label-column", metavar="C", help="Column of labels in a table [default: by name].")
+        group = click.option(
+            "--group-by",
+            metavar="SOURCE",
+            help="folder, column=NAME, pattern=REGEX or sample.",
+        )
+        label = click.option("--label-column", metavar="C", help="Label column of a table [default: by name].")
         text = click.option("--text-column", metavar="C", help="Column of texts in a table [default: by name].")
         data = click.option(
             "--data",
             metavar="D",
             shell_complete=names("dataset"),
-            help="A registered name, a folder with one sub-folder per class, an .npz, or a table.",
+            help="Registered name, class folders, .npz or table.",
             required=required,
             cls=_AskedLater,
         )
-        return data(text(label(cast("F", command))))
+        return data(text(label(group(cast("F", command)))))
 
     return decorate
 

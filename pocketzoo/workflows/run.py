@@ -40,7 +40,7 @@ from pocketzoo.zoo.catalog.dataset import Dataset
 from pocketzoo.zoo.catalog.kinds import KINDS
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
-from pocketzoo.zoo.data.load_data import load_data
+from pocketzoo.zoo.data.load_data import load_data, split_columns, with_columns
 from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -121,6 +121,8 @@ def run(
         skipped = Skipped() if recipe.skip_bad else None
         reading = reading_of(_task_of(recipe, resolver))
         given = {**reading, "skipped": skipped, "registry": resolver.registry, "progress": progress}
+        if recipe.group_by and not split_columns(dataset)[1].group:
+            dataset = with_columns(str(dataset), None, None, recipe.group_by)
         dataset = load_data(dataset, seed=recipe.seed, **given)
     return _Runner(recipe, state, dataset or None, force, resolver, progress).run()
 
@@ -180,6 +182,7 @@ class _Runner:
         self.resolver, self.say = resolver, progress.say
         digest = "" if data is None else data.digest()
         facts = {"backbone": recipe.backbone, "seed": recipe.seed, "skip_bad": recipe.skip_bad, "data": digest}
+        facts["groups"] = None if data is None else {name: split.groups for name, split in data.splits.items()}
         content = _content_of(recipe.backbone, resolver, progress)
         key = cache_key("run", **facts, content=content, sources=_sources(recipe, resolver.registry))
         self.keys: dict[str, str] = {}  # of a section that makes a model: what it is asked for, and on what

@@ -10,12 +10,37 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from pocketzoo.cli.main import cli
+from pocketzoo.cli.options import data_option
 from pocketzoo.zoo.catalog.registry import list_specs
+from pocketzoo.zoo.data.load_data import split_columns
 
 SCRIPT = Path(sys.executable).with_name("pocketzoo")
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the script pocketzoo is not installed here")
+
+
+@pytest.mark.parametrize(
+    ("given", "reference"),
+    [
+        ((), "photos"),
+        (("--group-by", "folder"), "photos?group=folder"),
+        (("--group-by", "pattern=(.+)_[0-9]+"), "photos?group=pattern%3D%28.%2B%29_%5B0-9%5D%2B"),
+        (("--label-column", "y", "--group-by", "column=day"), "photos?label=y&group=column%3Dday"),
+    ],
+)
+def test_a_command_gets_what_a_source_is_with_its_data(given, reference):
+    @click.command()
+    @data_option(required=True)
+    def command(data: str) -> None:
+        click.echo(data)
+
+    done = CliRunner().invoke(command, ["--data", "photos", *given])
+    assert done.output == f"{reference}\n"
+    path, columns = split_columns(reference)
+    assert path == "photos"
+    assert columns.group == (given[-1] if given else "")
 
 
 def complete(words: str, **environment: str) -> list[str]:

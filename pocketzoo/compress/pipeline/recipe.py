@@ -112,6 +112,7 @@ class RunRecipe:
     data: str = ""  # what --data takes; empty: what the recipe makes itself, else the user names it
     seed: int = 0
     skip_bad: bool = False  # leave out samples that cannot be read
+    group_by: str = ""  # what --group-by takes; "": near-duplicates are of one source
     agent: AgentSection | None = None
     fit: FitSection | None = None
     compress: CompressSection | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,28 @@ class LazyImages(Sequence[ImageLike]):
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Which samples come of one source: crops of one photo, rows of one patient, frames of one recording.
+
+    Samples of one source say too little of one another, so that what is chosen on some is not judged on the others.
+    The term is scikit-learn's (``GroupKFold``).
+    """
+
+    ids: npt.NDArray[np.int64]  # (N,): samples with the same number are of one source
+    by: str  # what told: "near-duplicates", "folder", "column patient", "pattern ([a-z]+)", "sample"
+    notes: tuple[str, ...] = ()  # what was found, and what was not looked for: sentences
+
+    @property
+    def count(self) -> int:
+        """How many sources there are."""
+        return len(np.unique(self.ids))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Groups:
+        """Those of some of the samples."""
+        return replace(self, ids=self.ids[rows])
+
+
+@dataclass(frozen=True)
 class Split:
     """Samples and, where they are known, the class of each, or the numbers that belong to it."""
 
@@ -48,6 +70,7 @@ class Split:
     samples: Sequence[ImageLike] | Sequence[str] | Sequence[Mapping[str, Any]] | npt.NDArray[Any]
     targets: Targets | None = None
     places: Sequence[str] = ()  # of each sample, where it has no name of its own: "line 2 of reviews.csv"
+    groups: Groups | None = None  # the source of each sample; None: nobody looked
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -62,7 +85,8 @@ class Split:
         else:
             samples = [samples[i] for i in rows]
         places = [self.places[i] for i in rows] if len(self.places) else ()
-        return Split(samples, None if self.targets is None else self.targets[rows], places)
+        groups = None if self.groups is None else self.groups.take(rows)
+        return Split(samples, None if self.targets is None else self.targets[rows], places, groups)
 
     def called(self, row: int) -> str:
         """What a sample is called in errors, and where it is left out: its files, or where it stands in one."""

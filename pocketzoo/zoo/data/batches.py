@@ -17,12 +17,16 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
-from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, LazyImages, Split, SplitName, Targets, files_of
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Groups, LazyImages, Split, SplitName, Targets, files_of
 from pocketzoo.zoo.catalog.processor import Processor
+from pocketzoo.zoo.data.grouping.group_by import NOTHING_SAID, GroupBy
+from pocketzoo.zoo.data.grouping.near_duplicates import grouped
+from pocketzoo.zoo.data.grouping.sentences import FEWEST
 from pocketzoo.zoo.data.processors.open_processor import as_processor
 
 DIGITS = frozenset("0123456789")
 SHARES = (0.6, 0.2, 0.2)  # of a data set that comes unsplit
+SEVERAL = 5  # sources of a class that are enough for every split
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -144,43 +148,89 @@ def ahead(read: Callable[[P], R], items: Iterable[P], workers: int = os.cpu_coun
                 future.cancel()
 
 
-def divide(targets: Targets | None, count: int, seed: int) -> dict[SplitName, npt.NDArray[np.int64]]:
-    """Indices of the three splits, every class in the same fractions."""
+def divide(
+    targets: Targets | None, count: int, seed: int, groups: Groups | None = None
+) -> dict[SplitName, npt.NDArray[np.int64]]:
+    """Indices of the three splits, every class in the same fractions.
+
+    Samples of one source stay together, and classes are in as nearly the same fractions as that allows. Of fewer than
+    ``FEWEST`` none can be left out for each split: then samples are divided as if each were its own.
+    """
     generator = np.random.default_rng(seed)
     has_classes = targets is not None and targets.ndim == 1 and targets.dtype.kind != "f"
     classes = targets if targets is not None and has_classes else np.zeros(count, np.int64)
     parts: dict[SplitName, list[npt.NDArray[np.int64]]] = {name: [] for name in SPLITS}
-    for label in np.unique(classes):
-        members = generator.permutation(np.flatnonzero(classes == label))
-        ends = np.round(np.cumsum(SHARES) * len(members)).astype(int)
-        for name, part in zip(SPLITS, np.split(members, ends[:-1]), strict=True):
+    if groups is not None and FEWEST <= groups.count < count:
+        for name, part in zip(SPLITS, _whole_sources(classes, groups.ids, generator), strict=True):
             parts[name].append(part)
+    else:
+        for label in np.unique(classes):
+            members = generator.permutation(np.flatnonzero(classes == label))
+            ends = np.round(np.cumsum(SHARES) * len(members)).astype(int)
+            for name, part in zip(SPLITS, np.split(members, ends[:-1]), strict=True):
+                parts[name].append(part)
     # Shuffled once more, so that the first samples of a split are a fair sample of all classes.
     return {name: generator.permutation(np.concatenate(part)) for name, part in parts.items()}
 
 
-def divided(whole: Split, seed: int) -> dict[SplitName, Split]:
-    """One piece in three splits."""
-    return {name: whole.take(rows) for name, rows in divide(whole.targets, len(whole), seed).items()}
+def _whole_sources(
+    classes: Targets, ids: npt.NDArray[np.int64], generator: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """Indices of each split: sources from the largest on, each to where the counts become nearest to those wanted."""
+    labels, number = np.unique(classes, return_inverse=True)
+    sources, source, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    counts = np.zeros((len(sources), len(labels)), np.int64)
+    np.add.at(counts, (source, number), 1)
+    of_label, rare = counts > 0, (counts > 0).sum(0) < SEVERAL
+    counts = np.concatenate([counts[:, ~rare], counts[:, rare].sum(1, keepdims=True)], 1)  # those count as one
+    ends = np.round(np.cumsum(SHARES)[:, None] * counts.sum(0)).astype(np.int64)
+    lacking = np.diff(ends, axis=0, prepend=0)  # (splits, labels)
+    place, learned = np.empty(len(sources), np.int64), np.zeros(len(labels), bool)
+    order = generator.permutation(len(sources))
+    for one in order[np.argsort(-sizes[order], kind="stable")]:
+        place[one] = ((counts[one] - 2 * lacking) * counts[one]).sum(1).argmin()  # of the squared differences
+        if (of_label[one] & ~learned).any() and 2 * lacking[0].sum() >= sizes[one]:
+            place[one] = 0  # a class that is not learned cannot be answered
+        if place[one] == 0:
+            learned |= of_label[one]
+        lacking[place[one]] -= counts[one]
+    return [np.flatnonzero(place[source] == split) for split in range(len(SPLITS))]
 
 
-def completed(defined: Mapping[SplitName, Split], seed: int) -> dict[SplitName, Split]:
-    """All three splits; one that is missing is cut from train, so that no sample is in two."""
-    train = defined["train"]
-    rest = divide(train.targets, len(train), seed)
-    splits: dict[SplitName, Split] = dict(defined)
+def divided(whole: Split, seed: int, by: GroupBy = NOTHING_SAID, root: Path = Path()) -> dict[SplitName, Split]:
+    """One piece in three splits, by source; see ``grouped`` for ``by`` and ``root``."""
+    whole = grouped(whole, by, root)
+    return {name: whole.take(rows) for name, rows in divide(whole.targets, len(whole), seed, whole.groups).items()}
+
+
+def completed(
+    defined: Mapping[SplitName, Split], seed: int, by: GroupBy = NOTHING_SAID, root: Path = Path()
+) -> dict[SplitName, Split]:
+    """All three splits; one that is missing is cut from train, so that no sample is in two, and no source."""
+    cut = [name for name in SPLITS[1:] if name not in defined]
+    splits = {name: grouped(split, by, root) if by.kind else split for name, split in defined.items()}
+    train = grouped(defined["train"], by, root) if cut else splits["train"]
+    rest = divide(train.targets, len(train), seed, train.groups) if cut else {}
     taken = [np.empty(0, np.int64)]
-    for name in SPLITS[1:]:
-        if name not in defined:
-            splits[name] = train.take(rest[name])
-            taken.append(rest[name])
+    for name in cut:
+        splits[name] = train.take(rest[name])
+        taken.append(rest[name])
     left = np.setdiff1d(np.arange(len(train)), np.concatenate(taken))
     splits["train"] = train.take(np.random.default_rng(seed).permutation(left))
     return splits
 
 
 def from_arrays(
-    name: str, labels: tuple[str, ...], x: Any, y: Targets | None, seed: int = 0, places: Sequence[str] = ()
+    name: str,
+    labels: tuple[str, ...],
+    x: Any,
+    y: Targets | None,
+    seed: int = 0,
+    places: Sequence[str] = (),
+    groups: Groups | None = None,
 ) -> Dataset:
-    """A data set in memory, divided by ``seed``; ``places`` are what its samples are called."""
-    return Dataset(name, labels, divided(Split(x, y, places), seed), seed)
+    """A data set in memory, divided by ``seed``; ``places`` are what its samples are called.
+
+    ``groups`` are the sources of the samples, of which each is in one split alone; None: near-duplicates are found.
+    """
+    return Dataset(name, labels, divided(Split(x, y, places, groups), seed), seed)

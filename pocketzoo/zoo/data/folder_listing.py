@@ -49,14 +49,16 @@ class FolderListing:
         """Its folders, by name."""
         return [each for each in self._entries(folder) if each.is_dir()]
 
-    def samples(self, folder: Path) -> list[Path]:
-        """Its samples, by name. Other files, and those in folders below, are remembered."""
+    def samples(self, folder: Path, *, below: bool = False) -> list[Path]:
+        """Its samples, by name, and with ``below`` those in folders in it. Other files are remembered, and these."""
         found = []
         for path in self._entries(folder):
-            if path.is_dir():
-                below = list(self._below(path))
-                self.nested += below
-                self.unused += [path] * (not below and path.suffix.lower() in self.suffixes)
+            if path.is_dir() and below:
+                found += self.samples(path, below=True)
+            elif path.is_dir():
+                below_it = list(self._below(path))
+                self.nested += below_it
+                self.unused += [path] * (not below_it and path.suffix.lower() in self.suffixes)
             elif path.is_file() and path.suffix.lower() in self.suffixes:
                 found.append(path)
             else:

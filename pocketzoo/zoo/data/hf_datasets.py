@@ -20,10 +20,11 @@ from pocketzoo.zoo.catalog.dataset import Dataset, LazyImages, Split, SplitName
 from pocketzoo.zoo.catalog.processor_configs import DataColumns
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
+from pocketzoo.zoo.data.grouping.group_by import of_column
 from pocketzoo.zoo.data.processors.image_preprocessing import NAMED, decode_image
 from pocketzoo.zoo.data.saved_datasets import check_inside, stored_file
 from pocketzoo.zoo.data.table_files import FIX
-from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, choose, label_columns
+from pocketzoo.zoo.data.tables import LABEL, TAGS, Columns, Table, by_other, choose, find_column, label_columns
 from pocketzoo.zoo.data.target_kinds import classes, targets_of
 from pocketzoo.zoo.hub.reference import HubRef, parse
 
@@ -180,14 +181,15 @@ def dataset_of(
     for split, table in tables.items():
         end = start + len(table.samples)
         its_targets = None if known_targets is None else known_targets[start:end]
-        splits[split] = Split(table.samples, its_targets, everywhere[start:end] if table.places else ())
+        places = everywhere[start:end] if table.places else ()
+        splits[split] = Split(table.samples, its_targets, places, table.groups)
         start = end
     first = tables["train"]
     read = DataColumns(text=first.text, labels=first.labels)
     facts: dict[str, Any] = {"seed": seed, "columns": first.columns, "read": read, "header": first.header}
     if len(splits) == 1:
-        return Dataset(name, labels, divided(splits["train"], seed), **facts)
-    return Dataset(name, labels, completed(splits, seed), **facts)
+        return Dataset(name, labels, divided(splits["train"], seed, by_other(columns)), **facts)
+    return Dataset(name, labels, completed(splits, seed, by_other(columns)), **facts)
 
 
 def _table(
@@ -195,6 +197,8 @@ def _table(
 ) -> Table:
     library = require("datasets", extra=EXTRA)
     header = tuple(piece.column_names)
+    if columns.grouping:
+        find_column(name, header, (), columns.grouping)
     tagged = targets == "tags"  # a class of each word
     kinds = {c: _each(feature) if tagged else feature for c, feature in piece.features.items()}
     names = {c: kind.names for c, kind in kinds.items() if isinstance(kind, library.ClassLabel)}
@@ -207,7 +211,11 @@ def _table(
         cells = list(zip(*([_named(cell, names.get(c)) for cell in piece[c]] for c in labels), strict=True))
         rows, known = _labeled(name, cells, labels, targets, skipped)
         column = _Column(piece.select_columns([images]), images, name, roots, np.arange(len(piece)))
-        return Table(column if rows is None else column.take(rows), known, labels, (), (), images, header)
+        groups = of_column(columns.grouping, piece[columns.grouping]) if columns.grouping else None
+        if rows is None:
+            return Table(column, known, labels, (), (), images, header, groups)
+        groups = None if groups is None else groups.take(rows)
+        return Table(column.take(rows), known, labels, (), (), images, header, groups)
     if not names:
         return choose(name, header, piece, columns, skipped, targets=targets)
     named = [{**row, **{c: _named(row[c], names[c]) for c in names}} for row in piece]

@@ -14,6 +14,7 @@ from pocketzoo.core.reading.utf8 import is_utf8
 from pocketzoo.zoo.catalog.dataset import Dataset, Split, SplitName, Targets
 from pocketzoo.zoo.data.batches import Skipped, completed, divided
 from pocketzoo.zoo.data.folder_listing import FolderListing
+from pocketzoo.zoo.data.grouping.group_by import NOTHING_SAID, GroupBy
 
 SPELLINGS: Mapping[str, SplitName] = {
     "train": "train",
@@ -33,37 +34,49 @@ def read_folder(
     suffixes: Collection[str],
     skipped: Skipped | None = None,
     progress: Progress = SILENT,
+    by: GroupBy = NOTHING_SAID,
 ) -> Dataset:
     """A folder with one sub-folder per class, with or without train / val / test above them, or of files alone.
 
     Samples are the files whose names end with one of ``suffixes``. Hidden files and those of the system are left out;
     that, files that are not read and samples in folders inside of class folders are counted and said. A link to
-    nowhere is an error, or noted in ``skipped``.
+    nowhere is an error, or noted in ``skipped``. ``by`` tells sources; by folder it is the innermost one, so that a
+    class folder has a folder for each source, or ``path`` has, and then there are no classes.
 
     Raises:
         DataError: it has none, a class has none, or the splits have different classes.
     """
     listing = FolderListing(suffixes, skipped)
-    dataset = _read(path, seed, listing)
+    if by.kind == "column":
+        raise DataError(f"{path} is a folder, and cannot be grouped by {by}", "write folder, or pattern=REGEX")
+    dataset = _read(path, seed, listing, by)
     for sentence in listing.sentences(path):
         progress.say(sentence)
     return dataset
 
 
-def _read(path: Path, seed: int, listing: FolderListing) -> Dataset:
+def _read(path: Path, seed: int, listing: FolderListing, by: GroupBy) -> Dataset:
     folders = listing.folders(path)
     splits = _splits(path, folders, listing)
     if splits:
         listing.aside(path)
-        return _from_divided(path, splits, seed, listing)
-    if folders:
+        return _from_divided(path, splits, seed, listing, by)
+    labels, files, targets = _samples(path, folders, listing, by)
+    return Dataset(path.name, labels, divided(Split(files, targets), seed, by, path), seed)
+
+
+def _samples(
+    path: Path, folders: list[Path], listing: FolderListing, by: GroupBy
+) -> tuple[tuple[str, ...], list[Path], Targets | None]:
+    """Labels, samples and their classes; of files alone, and of folders that are sources, there are no classes."""
+    sources = by.kind == "folder" and bool(folders) and not any(listing.folders(folder) for folder in folders)
+    if folders and not sources:
         listing.aside(path)
-        labels, files, targets = _classes(path, listing)
-        return Dataset(path.name, labels, divided(Split(files, targets), seed), seed)
-    flat = listing.samples(path)
+        return _classes(path, listing, below=by.kind == "folder")
+    flat = listing.samples(path, below=sources)
     if not flat:
         raise DataError(f"{path} has no samples", _supported(listing))
-    return Dataset(path.name, (), divided(Split(flat), seed), seed)
+    return (), flat, None
 
 
 def _splits(path: Path, folders: list[Path], listing: FolderListing) -> dict[SplitName, Path]:
@@ -89,31 +102,34 @@ def _splits(path: Path, folders: list[Path], listing: FolderListing) -> dict[Spl
     return splits
 
 
-def _from_divided(path: Path, folders: Mapping[SplitName, Path], seed: int, listing: FolderListing) -> Dataset:
+def _from_divided(
+    path: Path, folders: Mapping[SplitName, Path], seed: int, listing: FolderListing, by: GroupBy
+) -> Dataset:
     """train / [val] / test folders. A missing one is cut from train, so that no sample is in two."""
-    labels, files, targets = _classes(folders["train"], listing)
+    below = by.kind == "folder"
+    labels, files, targets = _classes(folders["train"], listing, below=below)
     splits: dict[SplitName, Split] = {"train": Split(files, targets)}
     for name, folder in folders.items():
         listing.aside(folder)
         if name == "train":
             continue
-        its_labels, its_files, its_targets = _classes(folder, listing)
+        its_labels, its_files, its_targets = _classes(folder, listing, below=below)
         if its_labels != labels:
             raise DataError(f"{folder} has different classes than train: {sorted(set(its_labels) ^ set(labels))}",
                             "give every split the same class folders")  # fmt: skip
         splits[name] = Split(its_files, its_targets)
-    return Dataset(path.name, labels, completed(splits, seed), seed)
+    return Dataset(path.name, labels, completed(splits, seed, by, path), seed)
 
 
-def _classes(path: Path, listing: FolderListing) -> tuple[tuple[str, ...], list[Path], Targets]:
+def _classes(path: Path, listing: FolderListing, *, below: bool = False) -> tuple[tuple[str, ...], list[Path], Targets]:
     folders = listing.folders(path)
     samples, targets = [], []
     for label, folder in enumerate(folders):
         before, unread = len(listing.nested), len(listing.unused)
-        files = listing.samples(folder)
+        files = listing.samples(folder, below=below)
         if not files:
-            below = len(listing.nested) - before
-            what = f"{below} lie in folders inside of it, which are not read; " if below else ""
+            nested = len(listing.nested) - before
+            what = f"{nested} lie in folders inside of it, which are not read; " if nested else ""
             if others := listing.unused[unread:]:
                 what += f"it has {len(others)} other files, such as {others[0].name}; "
             raise DataError(

@@ -19,6 +19,8 @@ from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.registry import Registry, default_registry
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, completed, divided, from_arrays
+from pocketzoo.zoo.data.grouping.group_by import GroupBy
+from pocketzoo.zoo.data.grouping.sentences import sentences
 from pocketzoo.zoo.data.hf_datasets import dataset_of, is_saved, read_repository, read_saved
 from pocketzoo.zoo.data.image_folders import read_folder
 from pocketzoo.zoo.data.npz_files import SUFFIXES as ARRAYS
@@ -29,7 +31,7 @@ from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, read_table
 from pocketzoo.zoo.data.target_kinds import of_kind
 
-NAMED = ("text", "label", "encoding", "delimiter")  # what a reference to a table may name after its question mark
+NAMED = ("text", "label", "encoding", "delimiter", "group")  # what a reference may name after its question mark
 
 
 @survives_exit
@@ -68,6 +70,10 @@ def load_data(
     table whose columns nobody names, those are read that a model was ``fitted`` to, where it has them, before what
     columns are usually called.
 
+    Samples of one source are in one split. Near-duplicates are found (``near_duplicates``), unless the reference says
+    what a source is: ``photos?group=folder`` by the innermost folder, ``group=column=patient`` by a column of a table
+    or an array, ``group=pattern=(.%2B)_[0-9]%2B`` by a part of the file's name, ``group=sample`` each sample.
+
     Raises:
         DataError: it is empty, unreadable, or a class has no samples.
         MissingDependencyError: an extra that reads it is not installed.
@@ -93,7 +99,7 @@ def load_data(
         dataset = replace(dataset, skipped=tuple(skipped.listed()))
         if dataset.skipped and not isinstance(reference, Dataset):
             progress.say(f"skipped {len(dataset.skipped)} that cannot be read, the first is {dataset.skipped[0]}")
-    for sentence in _other_columns(dataset, fitted or NO_COLUMNS):
+    for sentence in (*_other_columns(dataset, fitted or NO_COLUMNS), *sentences(dataset)):
         progress.say(sentence)
     dataset = of_kind(dataset, targets)
     # Columns are put in the model's order by their names; nothing else has names.
@@ -116,33 +122,37 @@ def _load(
     place, named = split_columns(reference)
     path = Path(place)
     columns = model_columns(named, processor, missing, fitted)
+    by, named = GroupBy.parse(named.group), replace(named, group="")
     if place.startswith("hf://"):
         return read_repository(place, columns, seed, targets, skipped)
     if named != Columns() and path.suffix.lower() not in SUFFIXES and not is_saved(path):
         raise DataError(f"{path} is not a table, and has no columns", "give a .csv, .tsv, .jsonl or .parquet")
     if reader is not None and named == Columns() and path.exists() and (own := reader(path)) is not None:
-        return _whole(own, seed)
+        return _whole(own, seed, by, path)
     bundle = (path / MANIFEST).exists()  # which may be called as the data set it was fitted to
+    given: dict[str, Any] = {"may_lack": columns.may_lack, "skipped": skipped, "by": by}
     if path.is_dir() and not bundle:
         if is_saved(path):
             return read_saved(path, columns, seed, targets, skipped)
         if not set(ARRAYS) & set(endings) and array_files(path):
-            return read_npz(path, seed, targets, **of_inputs(processor), may_lack=columns.may_lack, skipped=skipped)
-        return read_folder(path, seed, endings, skipped, progress)
+            return read_npz(path, seed, targets, **of_inputs(processor), **given)
+        return read_folder(path, seed, endings, skipped, progress, by)
     if path.suffix.lower() in ARRAYS and path.is_file():
-        return read_npz(path, seed, targets, **of_inputs(processor), may_lack=columns.may_lack, skipped=skipped)
+        return read_npz(path, seed, targets, **of_inputs(processor), **given)
     if path.suffix.lower() == ".parquet" and path.is_file() and (piece := with_features(path)) is not None:
         return dataset_of(path.stem, str(path), piece, columns, seed, targets, skipped, ())
     if path.suffix.lower() in SUFFIXES and path.is_file():
         return read_table(path, columns, seed=seed, targets=targets, skipped=skipped, progress=progress)
-    if path.exists() and str(reference) not in registry.entries("dataset"):
+    if path.exists() and place not in registry.entries("dataset"):
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
             "give a folder of images or other samples, an .npz with x and y, a table, or a registered name",
         )
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")
-    dataset: Dataset = registry.get("dataset", str(reference)).load()
+    dataset: Dataset = registry.get("dataset", place).load()
+    if by.kind:
+        raise DataError(f"{dataset.name} comes divided, and cannot be grouped by {by}", "leave out --group-by")
     return dataset
 
 
@@ -173,18 +183,20 @@ def array_names(processor: Processor | None) -> list[Sequence[str]]:
     return [tuple(getattr(processor, "fields", ())), tuple(tensor.name for tensor in processor.inputs)]
 
 
-def _whole(dataset: Dataset, seed: int) -> Dataset:
-    """A data set that a task read, with all three splits."""
-    if "train" not in dataset.splits or all(name in dataset.splits for name in SPLITS):
+def _whole(dataset: Dataset, seed: int, by: GroupBy, path: Path) -> Dataset:
+    """A data set that a task read from ``path``, with all three splits."""
+    whole = all(name in dataset.splits for name in SPLITS)
+    if "train" not in dataset.splits or (whole and not by.kind):
         return dataset
-    alone = len(dataset.splits) == 1
-    splits = divided(dataset.split("train"), seed) if alone else completed(dataset.splits, seed)
-    return replace(dataset, splits=splits, seed=seed)
+    root, alone = path if path.is_dir() else path.parent, len(dataset.splits) == 1
+    splits = divided(dataset.split("train"), seed, by, root) if alone else completed(dataset.splits, seed, by, root)
+    return replace(dataset, splits=splits, seed=dataset.seed if whole else seed)
 
 
-def with_columns(reference: str, text: str | None, label: str | None) -> str:
-    """A reference to a table that names its columns."""
-    asked = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
+def with_columns(reference: str, text: str | None, label: str | None, group: str | None = None) -> str:
+    """A reference that names the columns of its table, and what a source is."""
+    named = (("text", text), ("label", label), ("group", group))
+    asked = {name: column for name, column in named if column is not None}
     mark = "?" if split_columns(reference)[0] == reference else "&"  # it may name its encoding already
     return f"{reference}{mark}{urlencode(asked)}" if asked else reference
 

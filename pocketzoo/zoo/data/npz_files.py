@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.core.arrays import Arrays
-from pocketzoo.core.errors import DataError, PocketzooError, UnsafeFileError, UnsupportedModelError
+from pocketzoo.core.errors import DataError, PocketzooError, UnsafeFileError, UnsupportedModelError, nearest
 from pocketzoo.core.reading.tensor_files import read_arrays
 from pocketzoo.core.untrusted.limits import UNPACKED_BYTES
-from pocketzoo.zoo.catalog.dataset import Dataset
+from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, from_arrays
+from pocketzoo.zoo.data.grouping.group_by import NOTHING_SAID, GroupBy, of_column
+from pocketzoo.zoo.data.grouping.near_duplicates import grouped
 from pocketzoo.zoo.data.processors.base import fits
 from pocketzoo.zoo.data.processors.image_preprocessing import is_pixels
 from pocketzoo.zoo.data.processors.table_cells import cell, is_number
@@ -38,6 +40,7 @@ def read_npz(
     may_lack: bool = False,
     skipped: Skipped | None = None,
     inputs: Sequence[TensorSpec] = (),
+    by: GroupBy = NOTHING_SAID,
 ) -> Dataset:
     """An ``.npz`` or ``.safetensors`` with ``x`` and perhaps ``y``, targets of a kind; ``labels`` may name columns of
     flags. Or a folder of such, one after the other.
@@ -45,13 +48,16 @@ def read_npz(
     In place of ``x`` it may have several arrays that make a sample together, called by one of the sets of ``names``,
     and where the model has one input, an array of any name. ``inputs`` are the model's: what is as one sample has it
     is given once, for all samples, and whole numbers stay what they are where the model reads such.
+    By a column, ``by`` names the array that says the source of each sample.
     With ``may_lack`` NaN is a number that is missing. Other rows with numbers that are not finite are an error, or
     noted in ``skipped``.
 
     Raises:
         DataError: it is damaged, or its arrays are not samples with their targets.
     """
-    samples, arrays = npz_samples(path, names, may_lack or skipped is not None, inputs)
+    aside = by.value if by.kind == "column" else ""
+    samples, arrays = npz_samples(path, names, may_lack or skipped is not None, inputs, aside)
+    groups = _sources(path, arrays, aside, len(samples)) if aside else None
     y, bad = _read_y(path, arrays["y"], targets) if _has_targets(arrays, inputs) else (None, dict[int, str]())
     places = () if isinstance(samples, np.ndarray) else [f"row {i + 1} of {path}" for i in range(len(samples))]
     if bad and skipped is None:
@@ -65,23 +71,43 @@ def read_npz(
         y = y[rows] if y is not None and len(y) == len(samples) else y
         samples = samples[rows] if isinstance(samples, np.ndarray) else [samples[i] for i in rows]
         places = [places[i] for i in rows] if places else ()
+        groups = None if groups is None else groups.take(np.array(rows))
+    if groups is None and by.kind:
+        groups = grouped(Split(samples), by).groups
     if y is None:
-        return from_arrays(path.stem, (), samples, None, seed, places)
+        return from_arrays(path.stem, (), samples, None, seed, places, groups)
     called, wrong = _read_y(path, arrays.get("labels", np.empty(0, "U1")).ravel(), "flags")
     for row, what in wrong.items():
         raise DataError(f"label {row + 1} of {path} {what}", "write it in UTF-8")
     labels, known = read_targets(targets, str(path), y, len(samples), called.astype(str).tolist())
-    return from_arrays(path.stem, labels, samples, known, seed, places)
+    return from_arrays(path.stem, labels, samples, known, seed, places, groups)
+
+
+def _sources(path: Path, arrays: Arrays, name: str, count: int) -> Groups:
+    """The sources that an array names, one for each sample."""
+    if name not in arrays:
+        raise DataError(f"{path} has no array {name!r}", f"{nearest(name, arrays)}; it has: {', '.join(arrays)}")
+    if arrays[name].shape != (count,):
+        raise DataError(f"{path}: {name} is of shape {arrays[name].shape}", f"give one source for each of {count}")
+    return of_column(name, arrays[name].tolist())
 
 
 def npz_samples(
-    path: Path, names: Sequence[Sequence[str]] = (), may_lack: bool = False, inputs: Sequence[TensorSpec] = ()
+    path: Path,
+    names: Sequence[Sequence[str]] = (),
+    may_lack: bool = False,
+    inputs: Sequence[TensorSpec] = (),
+    aside: str = "",
 ) -> tuple[Any, Arrays]:
-    """The samples of a file or folder, one per row, and ``y`` and what else they have; see ``read_npz``."""
+    """The samples of a file or folder, one per row, and ``y`` and what else they have; see ``read_npz``.
+
+    ``aside`` is an array that is no input.
+    """
     if not path.is_dir():
         arrays = read_arrays_of(path)
-        return _samples(path, arrays, names, may_lack, inputs), arrays
-    parts = [npz_samples(file, names, may_lack, inputs) for file in array_files(path)]
+        read = {name: x for name, x in arrays.items() if name != aside}
+        return _samples(path, read, names, may_lack, inputs), arrays
+    parts = [npz_samples(file, names, may_lack, inputs, aside) for file in array_files(path)]
     together = [sample for samples, _ in parts for sample in samples]
     first = parts[0][1]
     further = {"labels": first["labels"]} if "labels" in first else {}
@@ -89,6 +115,8 @@ def npz_samples(
         if len(with_y) < len(parts):
             raise DataError(f"some files of {path} have an array 'y', some have none", "give it in each, or in none")
         further["y"] = np.concatenate(with_y)
+    if aside and all(aside in arrays for _, arrays in parts):
+        further[aside] = np.concatenate([arrays[aside] for _, arrays in parts])
     return together, further
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import ImageLike
 from pocketzoo.core.errors import DataError, message_of, nearest
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 from pocketzoo.zoo.catalog.processor_configs import NO_COLUMNS, DataColumns
 from pocketzoo.zoo.catalog.task import TargetKind
 from pocketzoo.zoo.data.batches import Skipped, divided
+from pocketzoo.zoo.data.grouping.group_by import NOTHING_SAID, GroupBy, of_column
 from pocketzoo.zoo.data.processors.table_cells import cell, is_number
 from pocketzoo.zoo.data.table_files import FIX, Reading, Row, rows_of
 from pocketzoo.zoo.data.target_kinds import classes, tags_of, targets_of
@@ -44,6 +45,13 @@ class Columns:
     may_lack: bool = False  # whether a number may be missing, which is NaN: something fills it in
     encoding: str = ""  # of the file; "": as its byte order mark says, else UTF-8
     delimiter: str = ""  # between columns; "": found by the first rows
+    group: str = ""  # what a source is: "column=NAME" is of a table, which neither samples nor targets are read from
+
+    @property
+    def grouping(self) -> str:
+        """The column that sources are told by; "" where it is none."""
+        by = GroupBy.parse(self.group)
+        return by.value if by.kind == "column" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,7 @@ class Table:
     places: tuple[str, ...] = ()  # of each sample: "line 2"
     text: str = ""  # the column of texts or images
     header: tuple[str, ...] = ()  # all columns
+    groups: Groups | None = None  # the sources of the samples, as a column names them
 
 
 def read_table(
@@ -82,7 +91,7 @@ def read_table(
         MissingDependencyError: it is Parquet, and pyarrow is not installed.
     """
     table = read_columns(path, columns, skipped, targets, progress)
-    return as_dataset(path.stem, table, seed, targets, str(path))
+    return as_dataset(path.stem, table, seed, targets, str(path), by_other(columns))
 
 
 def read_columns(
@@ -115,6 +124,7 @@ def choose(
     Raises:
         DataError: there are no such columns, or a row lacks a value.
     """
+    names = _without_sources(name, names, columns.grouping)
     numbers = [column for column in columns.numbers if column in names]
     if (absent := [column for column in columns.numbers if column not in names]) and not columns.may_lack:
         reads = f"the model reads {', '.join(columns.numbers)}"
@@ -144,7 +154,7 @@ def choose(
     kind: TargetKind = targets
     if targets == "numbers" and not any(is_number(row.get(column)) for row in rows for column in label):
         kind = "classes"
-    samples, values, read_places = list[list[Any]](), list[Any](), list[str]()
+    samples, values, read_places, sources = list[list[Any]](), list[Any](), list[str](), list[Any]()
     for i, row in enumerate(rows):
         place = places[i] if places else f"row {i + 1}"
         try:
@@ -159,23 +169,51 @@ def choose(
             continue
         samples.append(sample)
         read_places.append(place)
+        sources.append(row.get(columns.grouping))
         values.append(target if len(label) > 1 else next(iter(target), None))
     if not samples:
         raise DataError(f"{name} has no readable rows", "fix the file")
     readable: Any = [row[0] for row in samples] if text is not None else np.array(samples, np.float32)
     named = () if text is not None else tuple(inputs)
-    return Table(readable, values if label else None, label, named, tuple(read_places), text or "", tuple(names))
+    return Table(
+        readable,
+        values if label else None,
+        label,
+        named,
+        tuple(read_places),
+        text or "",
+        tuple(names),
+        of_column(columns.grouping, sources) if columns.grouping else None,
+    )
 
 
-def as_dataset(name: str, table: Table, seed: int, targets: TargetKind = "classes", where: str = "") -> Dataset:
+def _without_sources(name: str, names: Sequence[str], grouping: str) -> Sequence[str]:
+    """The columns but that of the sources, which the table has to have."""
+    if not grouping:
+        return names
+    find_column(name, names, (), grouping)
+    return [column for column in names if column != grouping]
+
+
+def by_other(columns: Columns) -> GroupBy:
+    """What tells sources that is no column."""
+    by = GroupBy.parse(columns.group)
+    return GroupBy() if by.kind == "column" else by
+
+
+def as_dataset(
+    name: str, table: Table, seed: int, targets: TargetKind = "classes", where: str = "", by: GroupBy = NOTHING_SAID
+) -> Dataset:
     """A table divided by ``seed``, with its targets of a kind. ``where`` is what it is called in errors: its path.
+
+    ``by`` tells sources where the table does not.
 
     Raises:
         DataError: the targets are not of that kind.
     """
     places = [f"{place} of {where or name}" for place in table.places]
     labels, known = classes(where or name, table.targets, targets, table.labels, places)
-    splits = divided(Split(table.samples, known, places), seed)
+    splits = divided(Split(table.samples, known, places, table.groups), seed, by)
     read = DataColumns(text=table.text, labels=table.labels)
     return Dataset(name, labels, splits, seed, table.columns, read, table.header)
 

@@ -408,7 +408,7 @@ WHOLE = {
                                    "{0} has an unknown table 'quokka'\nknown: accept, step, version"),
     "far from all, in a job": ("quokka = 1\n[fit]\n",
                                "{0} has an unknown table 'quokka'\nknown: accept, agent, backbone, bench,"
-                               " compress, data, export, fit, generate, play, predict, seed, ..."),
+                               " compress, data, export, fit, generate, group_by, play, predict, ..."),
     "no steps": ("[compress]\nstep = []", "{0} has no steps\nadd one: [[step]] kind = 'int8'"),
     "words": ("step = ['int8']", "{0} has a step that is not a table\nwrite each as [[step]]"),
     "empty": ("summary = 's'", "{0} has no steps\nadd one: [[step]] kind = 'int8'"),

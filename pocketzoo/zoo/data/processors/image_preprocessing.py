@@ -69,8 +69,10 @@ def _eight_bits(pixels: Any) -> Any:
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
+def decode_image(file: Path | BinaryIO, name: str, channels: int, least: int = 0) -> Any:
     """A PIL image in mode L (1 channel) or RGB (3) from an encoded file: the one place where Pillow is given bytes.
+
+    With ``least`` it may be smaller than it is, though no side is below so many pixels: a JPEG decodes faster so.
 
     Raises:
         DataError: ``name``, as the message calls it, is missing or is not an image of a format of ``FORMATS``.
@@ -83,6 +85,8 @@ def decode_image(file: Path | BinaryIO, name: str, channels: int) -> Any:
     try:
         with pil.open(file, formats=FORMATS) as image:
             PIXELS.check(image.width * image.height, name)
+            if least:
+                image.draft(None, (least, least))
             return _shown(image, channels)
     except (TooLargeError, pil.DecompressionBombError) as error:
         what = error.message if isinstance(error, TooLargeError) else f"{name} has more than {most:,} pixels"
