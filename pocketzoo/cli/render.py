@@ -287,7 +287,9 @@ def some(names: Sequence[str]) -> list[str]:
 
 
 def print_decisions(manifest: Any) -> None:
-    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons."""
+    """Rejected steps, layers kept in float, and layers left unchanged, with the reasons; and what it is all told by."""
+    from pocketzoo.measure.calibration_sources import source_sentences  # a command that compressed has loaded much more
+
     for step in manifest.steps:
         for no in step.report.rejected:
             what = f" for {no.target}" if no.target else f" ({_asked(no.config)})"
@@ -307,6 +309,8 @@ def print_decisions(manifest: Any) -> None:
                 print_columns(_reasons(more))
     for no in manifest.rejected:
         echo(f"rejected: {no.compressor}: {no.why}")
+    for sentence in source_sentences(manifest):
+        echo(sentence)
     _print_what_is_worse_than_held(manifest)
 
 

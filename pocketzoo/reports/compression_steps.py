@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pocketzoo.core.typed import to_plain
+from pocketzoo.measure.calibration_sources import source_sentences
 from pocketzoo.reports.html_page import render
 from pocketzoo.reports.measured.number_format import (
     NOTHING,
@@ -43,6 +44,7 @@ REST = (
     "held",
     "sqnr_against_float",
     "generation",
+    "calibration",
 )
 
 
@@ -85,6 +87,7 @@ def steps_table(manifest: Manifest, index: int) -> Markup:
         return Markup()
     samples = next((row.report.samples for row in rows if row.report.samples), None)
     scored = "" if samples is None else f" Scores are of {samples:,} samples of the validation split."
+    scored += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in source_sentences(manifest))
     return render(
         "steps.html",
         name=f"steps-{index}",

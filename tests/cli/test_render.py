@@ -198,6 +198,7 @@ def test_what_the_table_has_below_the_floor_that_was_held_elsewhere_is_said(held
         SimpleNamespace(
             steps=[step],
             rejected=(),
+            provenance={},
             measurements=[SimpleNamespace(**{f: getattr(r, f) for f in FIELDS}, metric=metric) for r in rows],
         )
     )

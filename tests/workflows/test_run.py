@@ -196,6 +196,18 @@ def job(tmp_path, monkeypatch, small_registry):
     return started
 
 
+def test_a_recipe_says_what_a_source_is(job):
+    arrays = dict(np.load("few.npz"))
+    np.savez("few.npz", **arrays, day=np.arange(60) // 4)
+    said = job(("group_by", "column=day"), ("fit.epochs", "1"), ("compress.samples", "40"))
+    assert "few: 60 samples are of 15 sources, told apart by column day" in said
+    facts = read_bundle(Path("out") / "small").manifest.provenance["calibration"]
+    data = load_data("few.npz?group=column%3Dday")
+    counts = [data.split(name).groups.count for name in ("train", "val", "test")]
+    assert sum(counts) == 15, "each is in one split"
+    assert (facts["grouped_by"], facts["sources"], facts["left_out_sources"]) == ("column day", *counts[:2])
+
+
 def epochs(name: str = "fitted") -> int:
     return read_bundle(Path("out") / name).manifest.provenance["training"]["epochs"]
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pocketzoo.compress.configs import DistillConfig
 from pocketzoo.compress.distillation.fake_quantization import FakeInt8
 from pocketzoo.compress.plans import DistillPlan
-from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors, size_of, take
+from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors, held_out_of, size_of, take
 from pocketzoo.compress.statistics.eligible_layers import copied
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
@@ -117,14 +117,18 @@ def _key(plan: DistillPlan, model: nn.Module) -> str:
 
 
 def _split(samples: Iterable[Arrays], size: int) -> tuple[list[Inputs], list[Inputs]]:
-    """Batches to learn from, and batches that are held out; each sample's place decides, not chance."""
+    """Batches to learn from, and batches that are held out: whole sources, else each sample's place decides."""
     train: list[Inputs] = []
     held: list[Inputs] = []
+    by_source, start = held_out_of(samples, HELD_OUT), 0
     for batch in samples:
         x = tuple(t.clone() for t in as_tensors(batch))
         out = torch.arange(size_of(x)) % HELD_OUT == HELD_OUT // 2
         if size_of(x) > 1 and not out.any():
             out[0] = True
+        if by_source is not None:
+            out = by_source[start : start + size_of(x)]
+        start += size_of(x)
         held += [take(x, out)] if out.any() else []
         train += [take(x, ~out)] if not out.all() else []
     if not train or not held:

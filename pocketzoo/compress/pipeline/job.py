@@ -31,6 +31,7 @@ from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.data.batches import Batches, Skipped
+from pocketzoo.zoo.data.grouping.left_out import SourceCounts, groups_of, source_counts
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_entries, processor_of
 from pocketzoo.zoo.data.read_once import Inputs
@@ -48,6 +49,7 @@ VERSIONS = ("pocketzoo", "torch", "onnx", "onnxruntime", "onnxscript", "numpy") 
 NOT_IN_KEY = ("force",)  # of the settings: it says what may be replaced, and nothing of what is made
 # Of the source's manifest: said of it, and no part of what is made. A registered model is written anew now and then.
 NOT_MADE_OF = ("created", "pocketzoo", "format", "name", "rejected", "metrics", "measurements", "layers")
+SCORED = 64  # samples that calibrate, and are scored too
 VALIDATION = 2000  # samples that a metric is held to a budget on: the paired error of 1% is then some 0.2%
 
 
@@ -71,6 +73,7 @@ class Job:
     structure: Structure | None  # what modules are built with; None where no step needs one, or there is none
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
     sources: Sequence[str]  # of the plugins that bring steps, targets and modules: version and digest of each
+    counts: SourceCounts  # of the samples that calibrate, and of those that judge
     lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
 
@@ -119,11 +122,23 @@ class Job:
         )
 
     @cached_property
+    def calibration_judge(self) -> Judge:
+        """The same on the first of the samples that calibrate, for what it says of the difference."""
+        return Judge(
+            artifact_of(self.source),
+            replace(self.samples, limit=SCORED).labeled(),
+            task=self.task,
+            held=self.settings.outputs,
+            label="validating on the calibration samples",
+            progress=self.progress,
+        )
+
+    @cached_property
     def graph_samples(self) -> Inputs:
         """The samples as a device gives them to a graph: a text of a batch is filled up, one text is not."""
         if self.processor.lengths is None:
             return self.samples
-        return Inputs.of(replace(self.samples.batches, size=1))
+        return Inputs.of(replace(self.samples.batches, size=1), self.samples.sources)
 
     @cached_property
     def sample(self) -> Arrays:
@@ -167,6 +182,9 @@ class Job:
             "seed": self.dataset.seed,
             "sha256": self.digest,
             "samples": batches.samples - (0 if batches.skipped is None else len(batches.skipped.names)),
+            "sources": self.counts.calibration,
+            "left_out_sources": self.counts.left_out if self.counts.fair else 0,
+            "grouped_by": self.counts.by,
             "skipped": len(skipped.names),
             **({"skipped_samples": skipped.listed()} if skipped.names else {}),
         }
@@ -187,6 +205,7 @@ class Job:
         facts = {
             "source": {name: value for name, value in source.items() if name not in NOT_MADE_OF},
             "data": [self.digest, self.dataset.seed],
+            "groups": self.samples.sources,
             "settings": settings,
             "sources": self.sources,
             "versions": [platform.python_version(), *map(version_of_first, VERSIONS)],
@@ -230,10 +249,13 @@ def prepare(
     if settings.max_drop is not None and not len(dataset.split("val")):
         raise DataError(f"{dataset.name} has no validation samples, which max_drop needs", "give more data")
 
+    most = VALIDATION if settings.max_drop is not None else settings.samples
+
     def batches(split: SplitName, limit: int | None = None) -> Batches:
         skipped = Skipped() if settings.skip_bad else None
         return Batches(dataset.split(split), processor, limit=limit, skipped=skipped)
 
+    groups = groups_of(dataset.split("train"), dataset.split("val"), (settings.samples, most))
     lacks = any(compressor.form == "graph" for compressor, _ in pairs) and resolver.lacks_graphs(source)
     by_module = any(compressor.form == "module" for compressor, _ in pairs) or lacks
     modules = by_module and not is_graph_only(source)
@@ -244,9 +266,10 @@ def prepare(
         configs=pairs,
         targets=tuple(known.get("target", name) for name in settings.targets),
         processor=processor,
-        samples=Inputs.of(batches("train", settings.samples)),
-        validation=batches("val", VALIDATION if settings.max_drop is not None else settings.samples),
+        samples=Inputs.of(batches("train", settings.samples), groups[0]),
+        validation=batches("val", most),
         tests=batches("test"),
+        counts=source_counts(*groups),
         task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if modules else None,

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pocketzoo.compress.pipeline.graph_scores import race
-from pocketzoo.compress.pipeline.job import Job
+from pocketzoo.compress.pipeline.job import SCORED, Job
 from pocketzoo.core.files import scratch_folder
 from pocketzoo.zoo.artifacts.driver import Graphs
 from pocketzoo.zoo.artifacts.drivers import artifact_of, main_files, size_of
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.metric_value import MetricValue
-from pocketzoo.zoo.bundles.step_record import Change, MetricChange, StepReport
+from pocketzoo.zoo.bundles.step_record import CalibrationScores, Change, MetricChange, StepReport
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.files.graph_files import save_graph
 from pocketzoo.zoo.graphs.files.load_graph import read_graph
@@ -62,6 +62,22 @@ def measure_step(
         same_selection=dict(new.same_selection),
         held=new.held,
         samples=new.samples,
+        sources=job.counts.left_out if job.counts.fair else 0,
+    )
+
+
+def calibration_scores(graph: Graphs, job: Job) -> CalibrationScores | None:
+    """What a graph is worth on samples that it was calibrated on; None where it is judged on no others."""
+    if not len(job.validation.split):
+        return None
+    sources = replace(job.samples, limit=SCORED).groups
+    score = job.calibration_judge.score(graph)
+    return CalibrationScores(
+        samples=score.samples,
+        sources=0 if sources is None else len(set(sources.tolist())),
+        metric=None if score.metric is None else score.metric.value,
+        agreement=score.agreement,
+        sqnr=score.sqnr,
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning.least_squares import Sums, regress
-from pocketzoo.compress.statistics.calibration_batches import Inputs, parts, size_of
+from pocketzoo.compress.statistics.calibration_batches import Inputs, held_out_of, parts, size_of, take
 from pocketzoo.compress.statistics.eligible_layers import weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
 from pocketzoo.compress.statistics.second_moments import sample_positions
@@ -51,7 +51,7 @@ def refit(
     layers = weighted_layers(pruned)
     shortcuts = {n: s for n in layers if (s := shortcuts.get(f"{n}.weight")) is not None}
     for count, phase in _phases(model, [n for n in layers if n in set(names)], samples, shortcuts):
-        runs = _runs(samples, count)
+        runs, sides = _runs(samples, count)
         held: list[dict[str, Tensor]] = [{} for _ in range(2 * len(runs))]
         phase_shortcuts = {n: s for n in phase if (s := shortcuts.get(n)) is not None}
         sizes = {n: model.get_parameter(f"{n}.weight")[0].numel() for n in phase}
@@ -63,10 +63,12 @@ def refit(
             held: list[dict[str, Tensor]] = held,
             by_layer: dict[str, Shortcut] = phase_shortcuts,
             limits: dict[str, int] = limits,
+            sides: list[int] = sides,
         ) -> None:
             _refit_layer(
-                name, inputs, held, model, pruned, channels_left, shifts, by_layer.get(name), masked, limits[name]
-            )
+                name, inputs, sides, held, model, pruned, channels_left, shifts, by_layer.get(name), masked,
+                limits[name],
+            )  # fmt: skip
             if name in by_layer:
                 for run in held:  # activations of all samples: let them go
                     run.pop(by_layer[name].reader, None)
@@ -82,11 +84,31 @@ def refit(
         )
 
 
-def _runs(samples: Iterable[Arrays], count: int) -> list[Inputs]:
-    """``count`` samples in batches, of few samples in smaller ones: every other batch judges what the others fit."""
-    runs = list(parts(samples, CHUNK, count))
-    size = min(max(sum(map(size_of, runs)) // RUNS, 1), CHUNK)
-    return [tuple(piece) for x in runs for piece in zip(*(torch.split(t, size) for t in x), strict=True)]
+def _runs(samples: Iterable[Arrays], count: int) -> tuple[list[Inputs], list[int]]:
+    """``count`` samples in batches, of few samples in smaller ones, and which half each batch is of.
+
+    One half judges what the other fits. Samples of one source are in one half; where each is its own, every other batch
+    is.
+    """
+    whole = list(parts(samples, CHUNK, count))
+    total = sum(map(size_of, whole))
+    size = min(max(total // RUNS, 1), CHUNK)
+    if (second := held_out_of(samples, 2, total)) is None:
+        runs = [piece for x in whole for piece in _pieces(x, size)]
+        return runs, [i % 2 for i in range(len(runs))]
+    runs, sides, start = list[Inputs](), list[int](), 0
+    for x in whole:
+        in_second = second[start : start + size_of(x)]
+        start += size_of(x)
+        for side, which in enumerate((~in_second, in_second)):
+            pieces = _pieces(take(x, which), size) if which.any() else []
+            runs += pieces
+            sides += [side] * len(pieces)
+    return runs, sides
+
+
+def _pieces(x: Inputs, size: int) -> list[Inputs]:
+    return [tuple(piece) for piece in zip(*(torch.split(t, size) for t in x), strict=True)]
 
 
 def _phases(
@@ -125,6 +147,7 @@ def _phases(
 def _refit_layer(
     name: str,
     inputs: list[Tensor],
+    sides: list[int],
     held: list[dict[str, Tensor]],
     model: nn.Module,
     pruned: nn.Module,
@@ -147,7 +170,7 @@ def _refit_layer(
         if shortcut is not None:
             error = _shortcut_error(pruned, name, shortcut, held[i], held[half + i], rows, len(reference), limit)
             reference = reference if error is None else reference + error
-        halves[i % 2].add(less, reference)
+        halves[sides[i]].add(less, reference)
     shift = shifts.get(f"{name}.weight")
     solution = regress(now, halves, shifts=shift is not None, mask=now != 0 if masked else None)
     if solution is None:

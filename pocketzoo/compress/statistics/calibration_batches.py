@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pocketzoo.core.arrays import Arrays, named
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.data.grouping.left_out import held_out
 
 Inputs = tuple[Tensor, ...]  # a batch of what a module reads: ``module(*inputs)``; samples are along the first axes
 
@@ -36,6 +37,17 @@ def first_batch(samples: Iterable[Arrays], size: int = 2) -> Inputs:
     if size_of(batch) == size:
         return batch
     return tuple(x.repeat(size, *[1] * (x.ndim - 1))[:size] for x in batch)
+
+
+def held_out_of(samples: Iterable[Arrays], one_in: int, count: int | None = None) -> Tensor | None:
+    """Which samples to hold out (N,), one in so many, with whole sources (photos, documents) on each side.
+
+    ``count``: of the first so many samples; None: of all. None where the samples do not say what they are of, or that
+    cannot be: then each counts as its own source.
+    """
+    ids = getattr(samples, "groups", None)
+    held = None if ids is None else held_out(ids[:count], len(ids[:count]), one_in)
+    return None if held is None else torch.from_numpy(held)
 
 
 def parts(samples: Iterable[Arrays], size: int, count: int | None = None) -> Iterator[Inputs]:

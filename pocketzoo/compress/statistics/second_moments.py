@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pocketzoo.compress.statistics.calibration_batches import parts, size_of, take
+from pocketzoo.compress.statistics.calibration_batches import held_out_of, parts, size_of, take
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.models.layer_hooks import before
 
@@ -116,20 +116,26 @@ def input_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Arra
 
 @dataclass
 class Half:
-    """Every other sample: how many there were, and the moments of what each layer read of them."""
+    """Half of the samples: how many there were, and the moments of what each layer read of them."""
 
     moments: dict[str, Moments]
     samples: int = 0
 
 
 def split_moments(model: nn.Module, names: Iterable[str], samples: Iterable[Arrays]) -> tuple[Half, Half]:
-    """As ``input_moments``, of fewer positions, once of the even and once of the odd samples, in one pass over all."""
+    """As ``input_moments``, of fewer positions, once of each half of the samples, in one pass over all.
+
+    Samples of one source are in one half; where each is its own, the even ones are in the first.
+    """
     halves, moments = (Half({}), Half({})), dict[str, Moments]()
+    second = held_out_of(samples, 2)
     with _watching(model, names, moments, FEWER), torch.no_grad():
         for part in parts(samples, 2 * CHUNK):
-            start = sum(half.samples for half in halves) % 2
-            for i, half in enumerate(halves):
-                if size_of(of_half := take(part, slice((start + i) % 2, None, 2))):
+            start = sum(half.samples for half in halves)
+            places = torch.arange(start, start + size_of(part))
+            in_second = places % 2 == 1 if second is None else second[places]
+            for half, which in zip(halves, (~in_second, in_second), strict=True):
+                if size_of(of_half := take(part, which)):
                     moments.clear()
                     moments.update(half.moments)
                     model(*of_half)

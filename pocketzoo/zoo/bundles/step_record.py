@@ -51,6 +51,20 @@ class GenerationReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationScores:
+    """The scores of a step's report again, on the samples that it was calibrated on, as far as they were measured.
+
+    What is better here than there was learned by heart.
+    """
+
+    samples: int
+    sources: int  # that they are of, such as photos that crops were cut from
+    metric: float | None = None
+    agreement: float | None = None  # 0-1
+    sqnr: float | None = None  # dB; None where nothing differs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
     """What was measured of a step. None: it was not, or does not apply."""
 
@@ -71,6 +85,8 @@ class StepReport:
     held: tuple[str, ...] = ()  # the outputs that ``sqnr`` is the worst of, and the floor is for; () is all
     sqnr_against_float: float | None = None  # dB against the float graph that the step began with
     samples: int = 0  # of the validation split, that the scores are of
+    sources: int = 0  # that those are of, where no sample of them was calibrated on; 0: some were, or nobody looked
+    calibration: CalibrationScores | None = None  # of the last step: what all steps made
     # That a budget, or the floor, leaves in float -> what each costs,
     float_layers: Mapping[str, str] = field(default_factory=dict)
     float_why: str = ""  # and what the step did not meet without

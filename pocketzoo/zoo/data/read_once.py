@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pocketzoo.core.arrays import Array, Arrays, batch_size, rows
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.catalog.dataset import Groups, Targets
 from pocketzoo.zoo.data.batches import Batches
 
 BUDGET = 128 * 2**20  # bytes of batches that are kept in memory; those beyond are kept in a temporary file
@@ -112,11 +113,37 @@ class Inputs:
     progress: Progress = SILENT
     label: str = ""
     limit: int | None = None  # samples; None: all
+    sources: Groups | None = None  # of the rows of the split, as far as they are read; None: nobody looked
 
     @classmethod
-    def of(cls, batches: Batches) -> Inputs:
+    def of(cls, batches: Batches, sources: Groups | None = None) -> Inputs:
         """Those of ``batches``; none is read yet."""
-        return cls(batches, ReadOnce(_Unlabeled(batches)))
+        return cls(batches, ReadOnce(_Unlabeled(batches)), sources=sources)
+
+    def labeled(self) -> KeptBatches:
+        """The same samples with their targets, none of which is read again."""
+        batches = self.batches
+        return KeptBatches(
+            split=batches.split, spec=batches.spec, size=batches.size, limit=self.limit or batches.limit, inputs=self
+        )
+
+    @property
+    def rows(self) -> list[int]:
+        """Which rows of the split the samples are, in the order they come.
+
+        Where some may be skipped all are read for it, since it is then known which are.
+        """
+        rows, skipped = list(range(self.batches.samples)), self.batches.skipped
+        if skipped is not None:
+            for _ in self.kept:
+                pass
+            rows = [row for row in rows if self.batches.split.called(row) not in skipped.names]
+        return rows[: self.limit]
+
+    @property
+    def groups(self) -> npt.NDArray[np.int64] | None:
+        """The source of each sample, in the order they come; None where nobody looked."""
+        return None if self.sources is None else self.sources.ids[self.rows]
 
     def __iter__(self) -> Iterator[Arrays]:
         if self.limit is None:
@@ -140,3 +167,19 @@ class _Unlabeled:
 
     def __iter__(self) -> Iterator[Arrays]:
         return (x for x, _ in self.batches)
+
+
+@dataclass(frozen=True)
+class KeptBatches(Batches):
+    """Batches of samples that were read already."""
+
+    inputs: Inputs | None = None
+
+    def __iter__(self) -> Iterator[tuple[Arrays, Targets | None]]:
+        assert self.inputs is not None
+        axes, targets, start = self.axes, self.split.targets, 0
+        rows = [] if targets is None else self.inputs.rows
+        for x in self.inputs:
+            end = start + batch_size(x, axes)
+            yield x, None if targets is None else targets[rows[start:end]]
+            start = end

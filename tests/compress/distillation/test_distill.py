@@ -362,6 +362,22 @@ def test_every_eighth_sample_of_a_batch_is_held_out_from_the_fifth(count, out):
     assert torch.cat([x for (x,) in train]).ravel().tolist() == [i for i in range(count) if i not in out]
 
 
+class Sourced(list):
+    """Batches, and the source of each of their samples."""
+
+    groups = np.repeat(np.arange(8), 4)
+
+
+@pytest.mark.parametrize("batch", [5, 16, 32])
+def test_whole_sources_are_held_out(batch):
+    """Of eight sources of four samples one, which is an eighth."""
+    numbered = np.arange(32, dtype=np.float32)[:, None]
+    train, held = distill._split(Sourced(np.split(numbered, range(batch, 32, batch))), 100)
+    (source,) = {int(x) // 4 for (part,) in held for x in part.ravel()}
+    assert sorted(int(x) for (part,) in held for x in part.ravel()) == list(range(4 * source, 4 * source + 4))
+    assert sorted(int(x) for (part,) in train for x in part.ravel()) == [i for i in range(32) if i // 4 != source]
+
+
 def test_a_batch_of_one_is_learned_from():
     train, held = distill._split([np.ones((1, 1), np.float32), np.zeros((2, 1), np.float32)], 2)
     assert [x.ravel().tolist() for (x,) in train] == [[1.0, 0.0]]

@@ -107,7 +107,8 @@ def test_the_bundle_says_what_was_done_in_which_order(fitted, compressed):
 def test_the_calibration_is_on_record(compressed, digits):
     record = compressed.manifest.provenance["calibration"]
     assert record == {
-        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped": 0
+        "data": "digits", "seed": digits.seed, "sha256": digits.digest(), "samples": 48, "skipped": 0,
+        "sources": 48, "left_out_sources": 48, "grouped_by": "near-duplicates",
     }  # fmt: skip
     assert compressed.manifest.steps[2].plan["samples"] == 48
 

@@ -24,7 +24,7 @@ from pocketzoo.core.progress import Silent
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.drivers import artifact_of
 from pocketzoo.zoo.bundles.manifest import FileEntry, Manifest
-from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 from pocketzoo.zoo.catalog.specs import TextSpec
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import as_processor, describe_config
@@ -89,6 +89,10 @@ def test_every_argument_that_decides_what_is_made_is_in_the_key(prepared, small,
     keys["nothing"], keys["int8 alone"] = prepared().key, prepared(steps=[Int8Config()]).key
     keys["the pieces, seed 0"] = prepared(data=pieces).key
     keys["divided by another seed"] = prepared(data=replace(few, seed=1)).key  # which the record says
+    apart = Groups(np.arange(len(train)) // 4, "folder")
+    keys["other sources"] = prepared(
+        data=replace(few, splits={n: replace(s, groups=apart.take(np.arange(len(s)))) for n, s in few.splits.items()})
+    ).key
     keys["targets in another order"] = prepared(targets=("openvino", "cpu")).key
     del keys["recipe"]
     assert prepared(recipe=recipe, steps=()).key == keys["accept"]

@@ -44,6 +44,7 @@ from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.plugin_manager import create_manager
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.data.batches import Batches
+from pocketzoo.zoo.data.grouping.left_out import SourceCounts
 from pocketzoo.zoo.data.load_data import load_data
 
 
@@ -893,8 +894,14 @@ class Scored:
         return self.scores[main_files(graph)[0].name == "after.onnx"]
 
 
+NONE_LEFT_OUT = SourceCounts("sample", 9, 0, 0)
+
+
 def score(**fields):
-    plain = {"metric": None, "agreement": None, "sqnr": None, "outputs": {}, "differing": {}, "held": (), "samples": 5}
+    plain = {
+        "metric": None, "agreement": None, "sqnr": None, "outputs": {}, "differing": {}, "selected_by": {},
+        "same_selection": {}, "held": (), "samples": 5,
+    }  # fmt: skip
     if (accuracy := fields.pop("accuracy", None)) is not None:
         fields["metric"] = MetricValue(name="accuracy", value=accuracy)
     return SimpleNamespace(**{**plain, **fields})
@@ -920,7 +927,7 @@ def score(**fields):
 def test_a_report_has_what_is_known_of_both(before, after, said, small, tmp_path):
     made = tmp_path / "after.onnx"
     made.write_bytes(b"12345")
-    job = SimpleNamespace(judge=Scored(before, after), graph_step=None)
+    job = SimpleNamespace(judge=Scored(before, after), graph_step=None, counts=NONE_LEFT_OUT)
     found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=False))
     size = small.graph("").stat().st_size
     assert found == reports_of_before.report(
@@ -938,7 +945,7 @@ def test_what_is_of_one_size_is_not_timed_again(macs, parameters, timed_here, ra
     monkeypatch.setattr(step_report, "race", lambda *given: asked.append(given) or Race(before=2.0, after=3.0))
     own = small.manifest
     manifest = None if macs is None else replace(own, macs=own.macs + macs, parameters=own.parameters + parameters)
-    job = SimpleNamespace(judge=Scored(score(), score()), graph_step=None, sample="sample")
+    job = SimpleNamespace(judge=Scored(score(), score()), graph_step=None, sample="sample", counts=NONE_LEFT_OUT)
     found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=timed_here), manifest)
     assert asked == ([(artifact_of(small), made, "sample")] if raced else [])
     assert found.latency == (Change(before=2.0, after=3.0) if raced else None)

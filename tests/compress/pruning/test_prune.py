@@ -1089,6 +1089,26 @@ def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(rando
     assert len(judges) == 2
 
 
+def test_halves_are_of_whole_sources_where_those_are_known():
+    """Samples that say their source by their value: the moments of a half are those of its sources alone."""
+
+    class Sourced(list):
+        groups = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+
+    model = nn.Sequential(nn.Linear(1, 1))
+    values = 10.0 ** Sourced.groups.astype(np.float32)[:, None]
+    first, second = split_moments(model, ["0"], Sourced([values[:3], values[3:]]))
+    sides = [set(), set()]
+    for half, side in ((first, sides[0]), (second, sides[1])):
+        rest = round(float(half.moments["0"].second.sum()))
+        side |= {source for source in range(4) if rest // 2 // 100**source % 10 == 1}
+    assert first.samples == second.samples == 4
+    assert sorted(sides[0] | sides[1]) == [0, 1, 2, 3]
+    assert not sides[0] & sides[1]
+    plain = split_moments(model, ["0"], [values])
+    assert [half.samples for half in plain] == [4, 4], "else the even ones, and the odd ones"
+
+
 def test_a_plan_names_what_stays_axis_by_axis(net):
     """Of a layer's weight both axes, in their order; of what loses nothing, nothing."""
     channels = Channels(

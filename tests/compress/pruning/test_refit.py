@@ -7,12 +7,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.plans import Shortcut
 from pocketzoo.compress.pruning.refit import _phases, _refit_layer, _runs, _shortcut_error, refit, shift_output
 from pocketzoo.compress.statistics.layerwise import walk
+from pocketzoo.zoo.data.grouping.left_out import held_out
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -267,9 +270,35 @@ def test_a_shift_raises_what_comes_out(name, sign):
 def test_samples_come_in_eight_batches_at_the_least(batches, count, sizes):
     """Of sixteen samples at most; a forward pass of few samples is a judge of its own."""
     numbered = np.arange(sum(batches), dtype=np.float32)[:, None]
-    found = _runs(np.split(numbered, np.cumsum(batches)[:-1]), count)
+    found, sides = _runs(np.split(numbered, np.cumsum(batches)[:-1]), count)
+    assert sides == [i % 2 for i in range(len(sizes))]
     assert [len(x) for (x,) in found] == sizes
     assert torch.cat([x for (x,) in found]).ravel().tolist() == list(range(sum(sizes)))
+
+
+class Sourced(list):
+    """Batches, and the source of each of their samples."""
+
+    groups = None
+
+
+@given(st.lists(st.integers(2, 9), min_size=2, max_size=9), st.integers(1, 50), st.integers(0, 99))
+def test_samples_of_one_source_judge_or_fit_and_not_both(sizes, batch, seed):
+    ids = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    numbered = np.arange(len(ids), dtype=np.float32)[:, None]
+    samples = Sourced(np.split(numbered, range(batch, len(ids), batch)))
+    samples.groups = ids
+    found, sides = _runs(samples, 512)
+    rows = [x.ravel().long().tolist() for (x,) in found]
+    assert sorted(row for run in rows for row in run) == list(range(len(ids)))
+    halves = [{int(ids[row]) for run, side in zip(rows, sides, strict=True) if side == half for row in run}
+              for half in (0, 1)]  # fmt: skip
+    if held_out(ids, len(ids), 2) is None:  # sources that differ too much in size
+        assert sides == [i % 2 for i in range(len(sides))]
+    else:
+        assert halves[0]
+        assert halves[1]
+        assert not halves[0] & halves[1]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +412,17 @@ def test_every_other_run_is_fitted_and_judges_the_others(runs, monkeypatch):
     held = [{} for _ in range(2 * runs)]
     before = smaller[0].weight.detach().clone()
     _refit_layer(
-        "0", [*full, *less], held, model, smaller, {"0.weight": (0, 2)}, {"0.weight": "0.bias"}, None, False, 99
+        "0",
+        [*full, *less],
+        [i % 2 for i in range(len(full))],
+        held,
+        model,
+        smaller,
+        {"0.weight": (0, 2)},
+        {"0.weight": "0.bias"},
+        None,
+        False,
+        99,
     )
     (now, halves, more), weight = taken[0], model[0].weight.detach()[[0, 2]]
     torch.testing.assert_close(now, before.double())
@@ -394,7 +433,8 @@ def test_every_other_run_is_fitted_and_judges_the_others(runs, monkeypatch):
         torch.testing.assert_close(sums.gram, (x.T @ x).double(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(sums.cross, (weight @ y.T @ x).double(), rtol=1e-5, atol=1e-5)
     assert torch.equal(smaller[0].weight, before), "nothing was found that is better"
-    _refit_layer("0", [*full, *less], held, model, smaller, {"0.weight": (0, 2)}, {}, None, True, 99)
+    sides = [i % 2 for i in range(len(full))]
+    _refit_layer("0", [*full, *less], sides, held, model, smaller, {"0.weight": (0, 2)}, {}, None, True, 99)
     assert not taken[1][2]["shifts"]
     assert torch.equal(taken[1][2]["mask"], before != 0)
 
@@ -404,7 +444,7 @@ def test_a_bias_that_is_not_named_keeps_its_values():
     bias = smaller[0].bias.detach().clone()
     full = [drawn(60, 4, seed=i) for i in range(2)]
     less = [x[:, :2].contiguous() for x in full]
-    _refit_layer("0", [*full, *less], [{}] * 4, model, smaller, {}, {}, None, False, 99)
+    _refit_layer("0", [*full, *less], [0, 1], [{}] * 4, model, smaller, {}, {}, None, False, 99)
     assert torch.equal(smaller[0].bias, bias)
     torch.testing.assert_close(smaller[0].weight, model[0].weight[:, :2], rtol=0, atol=0.2)
 
