@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from photos import write_crops
+from photos import GROUP, photos, write_crops
 from record import write
 
 from pocketzoo.zoo.data.batches import SHARES
@@ -53,7 +53,8 @@ def stage_int8(folder: Path) -> dict[str, Any]:
 
     registry = default_registry()
     spec = registry.get("backbone", MODEL).input
-    samples = Inputs(Batches(load_data(folder / "photos").split("train"), spec, size=8))
+    split = load_data(f"{folder / 'photos'}{GROUP}").split("train")
+    samples = Inputs.of(Batches(split, spec, size=8), split.groups)
     graph = onnx.load(folder / "model.onnx")
     start = time.perf_counter()
     plan = int8.plan(graph, Int8Config(), samples)
@@ -80,7 +81,11 @@ def stage_prune(folder: Path) -> dict[str, Any]:
 
     start = time.perf_counter()
     bundle = pocketzoo.compress(
-        MODEL, folder / "small", data=folder / "photos", samples=128, steps=[PruneConfig(ratio=0.1), Int8Config()]
+        MODEL,
+        folder / "small",
+        data=f"{folder / 'photos'}{GROUP}",
+        samples=128,
+        steps=[PruneConfig(ratio=0.1), Int8Config()],
     )
     return {"seconds": time.perf_counter() - start, "measurements": to_plain(bundle.manifest.measurements)}
 
@@ -103,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # So many that the training split, which calibrates, has as many as were asked for.
-        write_crops(folder / "photos", round(args.crops / SHARES[0]), seed=1)
+        write_crops(folder / "photos", round(args.crops / SHARES[0]), 1, photos("calibration"))
         for stage in STAGES:
             command = [sys.executable, __file__, "--stage", stage, "--folder", name]
             environment = {**os.environ, "POCKETZOO_HOME": str(folder / "home")}

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from photos import sources, write_crops
+from photos import GROUP, photos, shipped, write_crops
 from record import ROOT, write
 
 from pocketzoo.zoo.data.batches import SHARES
@@ -64,7 +64,7 @@ def startup(python: Path, bundle: Path, runs: int) -> dict[str, float]:
     found = []
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     for _ in range(runs + 1):
-        command = [python, "-c", START, bundle, sources()[0]]
+        command = [python, "-c", START, bundle, shipped()[0]]
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=clean, cwd=bundle.parent)
         found.append([float(value) for value in done.stdout.split()])
     ready, worked, answered = zip(*found[1:], strict=True)
@@ -86,9 +86,14 @@ def main() -> None:
     result: dict[str, Any] = {"model": MODEL, "runs": runs, "crops": CROPS, "footprint": {}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_crops(folder / "photos", round(CROPS / SHARES[0]), seed=1)
+        write_crops(folder / "photos", round(CROPS / SHARES[0]), 1, photos("calibration"))
         whole = pocketzoo.compress(
-            MODEL, folder / "int8", data=folder / "photos", samples=CROPS, steps=[Int8Config()], keep_slower=True
+            MODEL,
+            folder / "int8",
+            data=f"{folder / 'photos'}{GROUP}",
+            samples=CROPS,
+            steps=[Int8Config()],
+            keep_slower=True,
         )
         packed = pocketzoo.pack(whole.path, folder / "packed")
         floats = pocketzoo.pack(MODEL, folder / "floats")

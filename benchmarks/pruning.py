@@ -14,6 +14,7 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import torch
 from environments import cache, environment
 from peers import SCRIPTS, TOOLS, run
 from record import ROOT, write
+from sides import Side
 from torch import nn
 
 sys.path.insert(0, str(SCRIPTS))
@@ -32,6 +34,7 @@ SHARES = (0.7, 0.5)  # of the multiply-accumulates, that may stay
 STEPS, BATCH, RATE = 400, 64, 2e-3
 CALIBRATE, TEST = 512, 2000
 TOKENS, SENTENCES = 16, (256, 256)
+SIDES: tuple[Side, Side] = ("calibration", "test")  # no document is on both
 
 
 def images() -> dict[str, np.ndarray]:
@@ -74,7 +77,18 @@ def trained(name: str, folder: Path, data: dict[str, np.ndarray]) -> nn.Module:
 
 def minilm() -> tuple[nn.Module, dict[str, np.ndarray]]:
     """all-MiniLM-L6-v2, and the first tokens of sentences that are at least as long."""
-    from peers_inputs import sentences
+    from documents import sentences
+
+    net, encode = encoder()
+    rows = {}
+    for part, side, count in zip(("calibrate", "test"), SIDES, SENTENCES, strict=True):
+        ids = [ids for text in sentences(side, 3 * count)[0] if len(ids := encode(text)) >= TOKENS]
+        rows[part] = np.array([i[:TOKENS] for i in ids], np.int64)[:count]
+    return net, rows
+
+
+def encoder() -> tuple[nn.Module, Callable[[str], list[int]]]:
+    """all-MiniLM-L6-v2, and what makes token ids of a text."""
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
@@ -97,9 +111,7 @@ def minilm() -> tuple[nn.Module, dict[str, np.ndarray]]:
     tokenizer = Tokenizer.from_file(str(next(folder.rglob("tokenizer.json"))))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    ids = [e.ids for e in tokenizer.encode_batch(sentences(3 * sum(SENTENCES))) if len(e.ids) >= TOKENS]
-    rows = np.array([i[:TOKENS] for i in ids], np.int64)[: sum(SENTENCES)]
-    return net.eval(), {"calibrate": rows[: SENTENCES[0]], "test": rows[SENTENCES[0] :]}
+    return net.eval(), lambda text: list(tokenizer.encode(text).ids)
 
 
 def score(name: str, wanted: np.ndarray, given: np.ndarray, data: dict[str, np.ndarray]) -> dict[str, float]:

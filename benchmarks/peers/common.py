@@ -40,6 +40,12 @@ class Samples:
         """The file, mapped for one batch only: pages that were read count as the process's memory while it is."""
         return np.load(self.path, mmap_mode="r")
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """The source of each sample, a photo or a document; None where nobody wrote them."""
+        known = self.path.with_name(f"{self.path.stem}_groups.npy")
+        return np.load(known)[np.arange(self.count) % len(self._rows())] if known.exists() else None
+
     def __len__(self) -> int:
         return (self.count + self.size - 1) // self.size
 
