@@ -21,14 +21,15 @@ class ChannelTracer:
     parameters: dict[fx.Node, str] = field(default_factory=dict)
     values: dict[fx.Node, Tracked] = field(default_factory=dict)
     parents: list[int] = field(default_factory=list)
-    frozen: list[Ids] = field(default_factory=list)
+    frozen: list[tuple[Ids, str]] = field(default_factory=list)  # with the reason
     axes: dict[tuple[str, int], Ids] = field(default_factory=dict)
     producers: dict[str, Ids] = field(default_factory=dict)
     shifts: dict[str, str] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     shortcuts: dict[str, Shortcut] = field(default_factory=dict)
     products: list[tuple[Ids, int]] = field(default_factory=list)  # of two activations, with what they multiply
-    opaque: set[str] = field(default_factory=set)  # parameters that something not followed here is computed from
+    # Parameters that something not followed here is computed from -> what computes it.
+    opaque: dict[str, str] = field(default_factory=dict)
 
     # -- union-find
     def new(self, count: int) -> Ids:
@@ -58,6 +59,8 @@ class ChannelTracer:
 
     # -- the walk
     def visit(self, node: fx.Node) -> None:
+        if _op(node) == "_assert_tensor_metadata":  # what a cast was traced with: it computes nothing
+            return
         rule = _RULES.get(_op(node))
         out = rule(self, node) if rule else None
         if out is None:
@@ -66,11 +69,19 @@ class ChannelTracer:
             self.values[node] = out
 
     def freeze_inputs(self, node: fx.Node) -> None:
+        if node.op == "output":
+            why = "it makes an output of the model, and what it reads loses no channels"
+        else:
+            why = f"its channels reach {_op(node)!r}, through which they are not followed"
         for arg in node.all_input_nodes:
             if arg in self.values:
-                self.frozen.append(self.values[arg].ids)
+                self.freeze(self.values[arg].ids, why)
             elif arg in self.parameters:
-                self.opaque.add(self.parameters[arg])
+                self.opaque.setdefault(self.parameters[arg], f"{_op(node)!r} computes with its weight")
+
+    def freeze(self, ids: Ids, why: str) -> None:
+        """Keep these channels; ``why`` ends up in a plan, of a layer that has no others."""
+        self.frozen.append((ids, why))
 
     def tie(self, node: Any, dim: int, ids: Ids) -> None:
         """Say that an axis of a parameter carries ``ids``; used twice, both uses are joined."""
@@ -82,8 +93,11 @@ class ChannelTracer:
 
     def result(self) -> Channels:
         axes = {key: self.roots(ids) for key, ids in self.axes.items()}
-        held = [ids for (name, _), ids in self.axes.items() if name in self.opaque]
-        frozen = {int(i) for ids in (*self.frozen, *held) for i in self.roots(ids)}
+        held: dict[int, str] = {}
+        opaque = [(ids, self.opaque[name]) for (name, _), ids in self.axes.items() if name in self.opaque]
+        for ids, why in [*self.frozen, *opaque]:
+            for i in self.roots(ids):
+                held.setdefault(int(i), why)
         # A second union-find over roots: channels that some layer produces side by side are alternatives.
         group_of: dict[int, int] = {}
 
@@ -102,11 +116,11 @@ class ChannelTracer:
         groups = []
         for names in members.values():
             channels = np.unique(np.concatenate([outputs[name] for name in names]))
-            if not frozen.intersection(channels.tolist()) and len(channels) > 1:
+            if held.keys().isdisjoint(channels.tolist()) and len(channels) > 1:
                 width = max(int(np.unique(outputs[name], return_counts=True)[1].max()) for name in names)
                 groups.append(Group(tuple(names), channels, width))
         products = tuple((self.roots(ids), macs) for ids, macs in self.products)
-        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared), self.shortcuts, products)
+        return Channels(axes, tuple(groups), self.shifts, frozenset(self.shared), self.shortcuts, products, held)
 
 
 def _op(node: fx.Node) -> str:
@@ -147,7 +161,7 @@ def _convolution(t: ChannelTracer, node: fx.Node) -> Tracked | None:
         ids = np.repeat(t.bound(known.ids, groups), out // groups)
     else:
         ids = t.new(out)
-        t.frozen.append(ids)
+        t.freeze(ids, "its groups read channels that are not followed")
     t.tie(weight, 0, ids)
     if groups == 1:
         t.producers[t.parameters[weight]] = ids

@@ -41,3 +41,4 @@ class Channels:
     # Of products of two activations, which have no weights: the root of the channel of each batch of them, such as a
     # head, and the multiply-accumulates of all.
     products: tuple[tuple[Ids, int], ...] = ()
+    held: dict[int, str] = field(default_factory=dict)  # root of a channel that may not go -> why

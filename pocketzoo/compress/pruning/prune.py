@@ -6,7 +6,7 @@ Channels go in the order of second-order saliency (see saliency.py), from each l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,7 @@ from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, co
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group, Ids
 from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
+from pocketzoo.compress.pruning.held_layers import held_layers, removable_groups
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.line_convolutions import (
     inner_names,
@@ -32,13 +33,11 @@ from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, Held
 from pocketzoo.compress.pruning.size_check import relied_on
 from pocketzoo.compress.statistics.calibration_batches import Inputs, first_batch, size_of
 from pocketzoo.compress.statistics.eligible_layers import (
-    KINDS,
-    OTHERS,
     Layer,
     copied,
+    layers_of,
     left_alone,
     lines,
-    shared_parameters,
     weighted_layers,
 )
 from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
@@ -64,27 +63,32 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], targe
         UnknownNameError: ``config.skip`` or ``config.only`` names no layer.
     """
     model = copied(model)  # the caller's may be in training
-    known = [name for name, m in model.named_modules() if isinstance(m, (*KINDS, *OTHERS))]
+    known = list(layers_of(model))
     check_skip(config.skip, known)
     check_skip(config.only, known, "only")
     if config.granularity == "weight":
         x = next((first_batch([batch]) for batch in samples if batch_size(named(batch))), None)
         return sparse.plan(model, config, target, x)
     x = first_batch(samples)
-    widened = lines(model, x)
+    widened, unfit = lines(model, x)
     own = replace(
         config, skip=inner_patterns(config.skip, known, widened), only=inner_patterns(config.only, known, widened)
     )
-    return outer_names(_plan_channels(with_planes(model, widened), own, samples, target, x), widened)
+    return outer_names(_plan_channels(with_planes(model, widened), own, samples, target, x, unfit), widened)
 
 
 def _plan_channels(
-    model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec, x: Inputs
+    model: nn.Module,
+    config: PruneConfig,
+    samples: Iterable[Arrays],
+    target: TargetSpec,
+    x: Inputs,
+    unfit: Mapping[str, str],
 ) -> PrunePlan:
-    """``plan`` of channels, of a model whose convolutions are Conv2d."""
+    """``plan`` of channels, of a model whose convolutions are Conv2d, but for Conv1d that are ``unfit``, with why."""
     channels = find_channels(model, x)
-    left = left_alone(model, x)
-    groups = _removable(model, channels, config, left)
+    left = left_alone(model, x, unfit=unfit)
+    groups = removable_groups(model, channels, config, left)
     uses = _uses(model, x, channels)
 
     def smaller(gone: set[int]) -> nn.Module:
@@ -94,6 +98,7 @@ def _plan_channels(
         groups = [each for each in groups if each is not group]
         makers = [name.rpartition(".")[0] for name in group.layers]
         left |= dict.fromkeys(makers, "the code around it relies on how many channels it has")
+    left = held_layers(model, channels, left) | left
     left = {name: why for name, why in left.items() if not matches(name, config.skip)}
     multiple = config.multiple or target.channel_multiple
     orders = _orders(model, channels, groups, samples)
@@ -141,37 +146,6 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = 
 
 
 # -- planning
-
-
-def _removable(model: nn.Module, channels: Channels, config: PruneConfig, left: dict[str, str]) -> list[Group]:
-    """The groups that may lose channels. Layers that may not because of another go into ``left`` as well."""
-    plain, tied = weighted_layers(model), shared_parameters(model)
-    blocked: dict[int, str] = {}  # channel -> the module that cannot lose it
-    for (name, _), ids in channels.axes.items():
-        layer = name.rpartition(".")[0]
-        weights = name in dict(model.named_parameters()) and model.get_parameter(name).ndim > 1
-        if layer in left or name in tied or (weights and layer not in plain):
-            blocked |= dict.fromkeys(ids.tolist(), layer)
-    untouchable = {
-        channel
-        for (name, _), ids in channels.axes.items()
-        if matches(name.rpartition(".")[0], config.skip)
-        for channel in ids.tolist()
-    }
-    removable = []
-    for group in channels.groups:
-        members = group.channels.tolist()
-        makers = [name.rpartition(".")[0] for name in group.layers]
-        if not untouchable.isdisjoint(members):
-            continue
-        if config.only and not all(matches(name, config.only) for name in makers):
-            continue
-        if (by := next((blocked[c] for c in members if c in blocked), None)) is None:
-            removable.append(group)
-        else:
-            reason = f"it shares channels with {by or 'the model itself'}"
-            left |= {name: reason for name in makers if name not in (by, *left)}
-    return removable
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ Layer = nn.Conv2d | nn.Linear
 KINDS = (nn.Conv2d, nn.Linear)  # that every step has what it needs for: statistics of inputs, saliency, refitting
 OTHERS = (
     nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Bilinear, nn.RNNBase,
-    nn.RNNCellBase, nn.MultiheadAttention,
+    nn.RNNCellBase, nn.MultiheadAttention, nn.Embedding, nn.EmbeddingBag,
 )  # fmt: skip
 PLACES = 4  # of the output of a layer that is looked at while it runs, on each axis
 
@@ -37,13 +37,31 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     return {name: m for name, m in model.named_modules() if isinstance(m, KINDS) and name not in left}
 
 
-def left_alone(model: nn.Module, x: Inputs | None, *, replaced: bool = False) -> dict[str, str]:
+def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """All that a step changes or says why not: layers with weights, and modules with a matrix of their own."""
+    inside = tuple(f"{name}." for name, m in model.named_modules() if is_parametrized(m))
+    return {
+        name: m
+        for name, m in model.named_modules()
+        if isinstance(m, (*KINDS, *OTHERS))
+        or (name and not name.startswith(inside) and any(_is_matrix(p) for p in m.parameters(recurse=False)))
+    }
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) > 1
+
+
+def left_alone(
+    model: nn.Module, x: Inputs | None, *, replaced: bool = False, unfit: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The layers that are not to be changed, with the reason.
 
     ``x``: what the model is run on, to see who reads whose weights; None where there are no samples. ``replaced``: the
     layers are to become modules of another class, so that nobody may ask them for anything that only theirs has.
+    ``unfit``: for a step that can change a Conv1d too, those that it cannot, as ``lines`` gives them.
     """
-    left = _alone(model)
+    left = _alone(model, unfit)
     aliases = _aliases(model) if replaced else {}
     names = [n for n, m in model.named_modules() if isinstance(m, KINDS) and n not in left]
     left |= {n: f"it is the same module as {aliases[n]}" for n in names if n in aliases}
@@ -56,19 +74,36 @@ def left_alone(model: nn.Module, x: Inputs | None, *, replaced: bool = False) ->
     return dict(sorted(left.items(), key=lambda item: order.index(item[0])))
 
 
-def lines(model: nn.Module, x: Inputs) -> list[str]:
-    """The Conv1d that may become modules of another class: plain, padded with zeros, and asked by nobody for more."""
+def lines(model: nn.Module, x: Inputs) -> tuple[list[str], dict[str, str]]:
+    """The Conv1d that may become modules of another class; and the others, with the reason.
+
+    They are plain, padded with zeros, and asked by nobody for more than what they compute.
+    """
     owners, aliases = _owners(model), _aliases(model)
-    names = [
-        name
-        for name, m in model.named_modules()
-        if type(m) is nn.Conv1d and name not in ("", *aliases) and "forward" not in vars(m) and not _changed(m)
-        if m.padding_mode == "zeros" and all(len(owners[id(p)]) == 1 for p in m.parameters())
-    ]
-    if not names:
-        return names
-    taken = {*_used_around(model, x, names), *_asked_around(model, x, names)}
-    return [name for name in names if name not in taken]
+    unfit: dict[str, str] = {}
+    names = []
+    for name, m in model.named_modules():
+        if not isinstance(m, nn.Conv1d):
+            continue
+        if reason := _changed(m):
+            unfit[name] = reason
+        elif type(m) is not nn.Conv1d or "forward" in vars(m):
+            unfit[name] = "it has code of its own"
+        elif name in aliases:
+            unfit[name] = f"it is the same module as {aliases[name]}"
+        elif not name:
+            unfit[name] = "it is the whole model"
+        elif m.padding_mode != "zeros":
+            unfit[name] = f"it pads in the mode {m.padding_mode!r}"
+        elif others := _sharing(model, m, owners):
+            unfit[name] = f"it shares parameters with {others[0]}"
+        else:
+            names.append(name)
+    if names:
+        unfit |= dict.fromkeys(_used_around(model, x, names), "the code around it reads its weight")
+        asked = _asked_around(model, x, names)
+        unfit |= {n: f"the code around it reads its {what}" for n, what in asked.items() if n not in unfit}
+    return [name for name in names if name not in unfit], unfit
 
 
 def shared_parameters(model: nn.Module) -> set[str]:
@@ -91,27 +126,33 @@ def copied(model: nn.Module) -> nn.Module:
 # -- a layer, looked at alone
 
 
-def _alone(model: nn.Module) -> dict[str, str]:
+def _alone(model: nn.Module, unfit: Mapping[str, str] | None = None) -> dict[str, str]:
     owners = _owners(model)
+    supported = KINDS if unfit is None else (nn.Conv1d, *KINDS)
+    first, last = ", ".join(kind.__name__ for kind in supported[:-1]), supported[-1].__name__
     reasons = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, (*KINDS, *OTHERS)):
-            continue
-        others = [n for p in module._parameters.values() if p is not None for n in owners[id(p)]]
-        others = [n for n in others if model.get_submodule(n.rpartition(".")[0]) is not module]
-        if not isinstance(module, KINDS):
-            reasons[name] = f"{_kind(module)}: only Conv2d and Linear are supported"
+    for name, module in layers_of(model).items():
+        if not isinstance(module, supported):
+            reasons[name] = f"{_kind(module)}: only {first} and {last} are supported"
+        elif not isinstance(module, KINDS):
+            reasons |= {name: unfit[name]} if unfit and name in unfit else {}
         elif reason := _not_plain(module):
             reasons[name] = reason
-        elif others:
-            reasons[name] = f"it shares parameters with {others[0].rpartition('.')[0] or 'the model'}"
+        elif others := _sharing(model, module, owners):
+            reasons[name] = f"it shares parameters with {others[0]}"
     return reasons
 
 
+def _sharing(model: nn.Module, module: nn.Module, owners: Mapping[int, list[str]]) -> list[str]:
+    """The other modules that have a parameter of this one."""
+    others = [n.rpartition(".")[0] for p in module._parameters.values() if p is not None for n in owners[id(p)]]
+    return [name or "the model" for name in others if model.get_submodule(name) is not module]
+
+
 def _kind(module: nn.Module) -> str:
-    kind = next(kind for kind in (*KINDS, *OTHERS) if isinstance(module, kind))
+    kind = next((kind for kind in (*KINDS, *OTHERS) if isinstance(module, kind)), type(module))
     name = (type(module) if kind in (nn.RNNBase, nn.RNNCellBase) else kind).__name__
-    return f"an {name}" if name[:2] in ("LS", "RN") else f"a {name}"
+    return f"an {name}" if name[:2] in ("LS", "RN") or name[0] in "AEIOU" else f"a {name}"
 
 
 def _owners(model: nn.Module) -> dict[int, list[str]]:
