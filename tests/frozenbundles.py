@@ -72,7 +72,9 @@ def answers(case: Path, asks: Mapping[str, Any], given: Arrays) -> tuple[dict[st
     if "prompts" in asks:
         facts["written"] = [_written(bundle, asks, settings, registry) for settings in asks["settings"]]
     if "data" in asks:
-        scores = pocketzoo.eval(bundle.path, data=case / asks["data"], target=FLOAT, registry=registry)
+        # Divided by sample, as when they were frozen: samples that are alike go to one side now if nothing is said.
+        data = f"{case / asks['data']}?group=sample"
+        scores = pocketzoo.eval(bundle.path, data=data, target=FLOAT, registry=registry)
         # What is said besides, now that metrics have intervals.
         facts["scores"] = {name: value for name, value in scores.items() if name not in ("metric", "intervals")}
     if "episodes" in asks:

@@ -57,9 +57,13 @@ def outermost(model: ModelProto, example: Arrays | None, observe: Observe | None
 def _one_call(spec: TensorSpec, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Of a sequence of calls, which is what a model with states reads as a sample, the first.
 
-    And of samples, where no axis of the graph counts them: both are before its own axes.
+    And of samples, where no axis of the graph counts them: both are before its own axes. What has more than that is
+    not an input of the graph.
     """
-    for _ in range(x.ndim - len(spec.shape)):
+    more = x.ndim - len(spec.shape)
+    if more > (2 if spec.batch is None else 1):
+        return x
+    for _ in range(more):
         x = x.take(0, axis=calls_axis(spec))
     return x
 
