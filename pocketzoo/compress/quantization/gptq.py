@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,16 @@ Numbers = npt.NDArray[Any]  # of a type of 8 bits
 
 DAMPING = 1e-2  # of the mean diagonal that H gets added: it is of few samples, and inputs have errors of their own
 BLOCK = 64  # columns whose errors are handed on together
+WHOLE = 2304  # rows of a Hessian up to which LAPACK, which copies what it is given, gets it at once;
+PART = 512  # of a larger one that many
+
+
+class Blocks(Protocol):
+    """The blocks (G P, I / P, I / P) of a Hessian, as an array gives them, or made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, which: slice, /) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,7 @@ class Grid:
 
 
 def round_weight(
-    weight: Floats, hessian: Floats, least: Floats | None = None, grid: Grid | None = None
+    weight: Floats, hessian: Blocks, least: Floats | None = None, grid: Grid | None = None
 ) -> tuple[Numbers, Floats]:
     """Numbers and scales with weight ~ numbers * scale, none worse on ``hessian`` than rounding to nearest is.
 
@@ -46,7 +56,7 @@ def round_weight(
         scale = np.maximum(scale, least.astype(np.float32))
     parts = len(hessian) // len(weight)
     if parts == 1:
-        return _round(weight, hessian, scale, grid), scale
+        return _round(weight, hessian[:], scale, grid), scale
     groups, outputs, size = weight.shape
     split = weight.reshape(groups, outputs, parts, -1).transpose(0, 2, 1, 3).reshape(groups * parts, outputs, -1)
     each = np.repeat(scale, parts, axis=0)
@@ -89,8 +99,9 @@ def damped(hessian: Floats, damping: float) -> npt.NDArray[np.float64]:
     """A Hessian that can be inverted: inputs that are always zero, or follow from others, get a little of their own."""
     size = hessian.shape[1]
     mean = np.einsum("gii->g", hessian).astype(np.float64) / size
-    diagonal = np.where(mean > 0, mean * damping, 1.0)
-    return hessian + diagonal[:, None, None] * np.eye(size)
+    out = np.array(hessian, np.float64, order="C")
+    np.einsum("gii->gi", out)[...] += np.where(mean > 0, mean * damping, 1.0)[:, None]
+    return out
 
 
 def root(ordered: Floats) -> Floats:
@@ -98,10 +109,37 @@ def root(ordered: Floats) -> Floats:
     damping = DAMPING
     while True:
         try:
+            if ordered.shape[1] > WHOLE:
+                return np.stack([_large_root(ordered[i : i + 1], damping) for i in range(len(ordered))])
             inverse = np.linalg.inv(damped(ordered, damping))
             return np.linalg.cholesky((inverse + inverse.mT) / 2).mT.astype(np.float32)
         except np.linalg.LinAlgError:
             damping *= 10
+
+
+def _large_root(hessian: Floats, damping: float) -> Floats:
+    """``root`` (I, I) of one large Hessian (1, I, I) within one copy of it: an inverse takes four at once.
+
+    With the order of rows and columns reversed, H = L Lt, and U is L^-1 in the order that was.
+    """
+    lower = damped(hessian[:, ::-1, ::-1], damping)[0]
+    size = len(lower)
+    blocks = [slice(start, min(start + PART, size)) for start in range(0, size, PART)]
+    inverses = []
+    for i, block in enumerate(blocks):  # the Cholesky factor, of which the blocks on the diagonal are inverted
+        before, after = slice(0, block.start), slice(block.stop, size)
+        for rows in blocks[i:]:
+            lower[rows, block] -= lower[rows, before] @ lower[block, before].T
+        inverses.append(np.tril(np.linalg.inv(np.linalg.cholesky(lower[block, block]))))
+        for rows in blocks[i + 1 :]:
+            lower[rows, block] = lower[rows, block] @ inverses[-1].T
+        lower[block, after] = 0.0
+    for block, inverse in zip(blocks, inverses, strict=True):
+        before = slice(0, block.start)
+        lower[block, before] = -inverse @ (lower[block, before] @ lower[before, before])
+        lower[block, block] = inverse
+    upper: Floats = lower[::-1, ::-1].astype(np.float32, order="C")
+    return upper
 
 
 def feedback(weight: Floats, hessian: Floats, scale: Floats, grid: Grid = INT8) -> Numbers:

@@ -28,7 +28,14 @@ from pocketzoo.compress.quantization.calibration import activations_in_parts, ob
 from pocketzoo.compress.quantization.elementwise import whole_gates
 from pocketzoo.compress.quantization.gptq import INT8, Grid, round_weight
 from pocketzoo.compress.quantization.int8_bodies import apply_bodies, plan_bodies, with_bodies, without_bodies
-from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.layer_inputs import (
+    ColumnMoments,
+    Im2col,
+    SummedMoments,
+    as_matrix,
+    from_matrix,
+    im2col_of,
+)
 from pocketzoo.compress.quantization.left_out import WHOLE, left_out
 from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
@@ -290,8 +297,8 @@ def prepare(
         least = np.max([_least_scale(index, node, ranges, matrix.shape[:2]) for node in nodes], axis=0)
         known = [(moments[node.output[0]], node) for node in nodes if node.output[0] in moments]
         if known:
-            centered = [moment.covariance if _takes_bias(node) else moment.second for moment, node in known]
-            quantized, scale = round_weight(matrix, np.sum(centered, axis=0), least, grid)
+            hessian = SummedMoments(tuple((moment, _takes_bias(node)) for moment, node in known))
+            quantized, scale = round_weight(matrix, hessian, least, grid)
         else:
             scale = np.maximum(grid.scales(matrix), least)
             quantized = grid.nearest(matrix, scale)

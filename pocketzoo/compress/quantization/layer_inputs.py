@@ -188,8 +188,30 @@ class ColumnMoments:
             self.second[:, part] *= np.float32(1 - count / self.count)
             self.second[:, part] += product
 
-    @property
-    def covariance(self) -> npt.NDArray[np.float32]:
-        """E[x xT] - E[x] E[x]T: what is left where a bias takes the mean."""
-        mean = self.first.astype(np.float32).reshape(len(self.second), -1)
-        return self.second - mean[:, :, None] * mean[:, None, :]
+    def covariance(self, which: slice = slice(None)) -> npt.NDArray[np.float32]:
+        """E[x xT] - E[x] E[x]T: what is left where a bias takes the mean. ``which``: of these blocks alone."""
+        mean = self.first.astype(np.float32).reshape(len(self.second), -1)[which]
+        product: npt.NDArray[np.float32] = mean[:, :, None] * mean[:, None, :]
+        np.subtract(self.second[which], product, out=product)
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class SummedMoments:
+    """Second moments of all that multiplies by one weight, blocks of them at a time: all take gigabytes at once.
+
+    ``terms``: the moments, and whether a bias takes the mean of what is read.
+    """
+
+    terms: tuple[tuple[ColumnMoments, bool], ...]
+
+    def __len__(self) -> int:
+        return len(self.terms[0][0].second)
+
+    def __getitem__(self, which: slice, /) -> npt.NDArray[np.float32]:
+        total, *others = (
+            moment.covariance(which) if centered else moment.second[which] for moment, centered in self.terms
+        )
+        for other in others:
+            total = total + other
+        return total

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -273,3 +275,41 @@ def test_another_grid_is_rounded_to():
     plain = grid.nearest(weight, scale)
     assert (lost(weight, numbers, scale, second) <= lost(weight, plain, scale, second) * (1 + 1e-4)).all()
     assert (numbers != plain).any()
+
+
+@pytest.mark.parametrize("size", [2, 5, 12, 13])
+def test_the_root_of_a_large_hessian_is_the_one_of_a_small(size, monkeypatch):
+    rows = np.random.default_rng(size).normal(size=(2, size, 3 * size)).astype(np.float32)
+    hessian = rows @ rows.mT
+    whole = gptq.root(hessian)
+    monkeypatch.setattr(gptq, "WHOLE", 1)
+    monkeypatch.setattr(gptq, "PART", 4)
+    parts = gptq.root(hessian)
+    assert (parts.dtype, parts.shape) == (np.float32, whole.shape)
+    assert (parts == np.triu(parts)).all()
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6 * float(np.abs(whole).max()))
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "damping"),
+    [((2.0, 1.0, 3.0), 1e-2), ((1.0, -0.002, 1.0), 1e-2), ((1.0, -0.02, 1.0), 1e-1), ((1.0, -0.45, 1.0), 1.0)],
+)
+def test_a_large_hessian_is_damped_until_it_has_a_root(diagonal, damping, monkeypatch):
+    monkeypatch.setattr(gptq, "WHOLE", 1)
+    monkeypatch.setattr(gptq, "PART", 2)
+    test_the_root_is_of_the_inverse_damped_tenfold_until_there_is_one(diagonal, damping)
+
+
+def test_a_large_hessian_is_worked_on_within_one_copy(monkeypatch):
+    """LAPACK gets no more than a part at once: it copies what it is given."""
+    monkeypatch.setattr(gptq, "WHOLE", 256)
+    monkeypatch.setattr(gptq, "PART", 64)
+    size = 768
+    hessian = np.eye(size, dtype=np.float32)[None] * 2 + 1
+    tracemalloc.start()
+    try:
+        gptq.root(hessian)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.4 * 8 * size**2  # in double precision once, the root twice in single, and products of a part

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
 from pocketzoo.compress.quantization import layer_inputs
-from pocketzoo.compress.quantization.layer_inputs import ColumnMoments, Im2col, as_matrix, from_matrix, im2col_of
+from pocketzoo.compress.quantization.gptq import round_weight
+from pocketzoo.compress.quantization.layer_inputs import (
+    ColumnMoments,
+    Im2col,
+    SummedMoments,
+    as_matrix,
+    from_matrix,
+    im2col_of,
+)
 
 CASES = {
     "plain": {},
@@ -96,7 +106,7 @@ def test_moments_streamed_are_moments_at_once(count, groups):
     np.testing.assert_allclose(moments.second, wide @ wide.transpose(0, 2, 1) / 900, atol=2e-5)
     np.testing.assert_allclose(moments.first, wide.mean(2), atol=1e-6)
     centered = wide - wide.mean(2, keepdims=True)
-    np.testing.assert_allclose(moments.covariance, centered @ centered.transpose(0, 2, 1) / 900, atol=5e-5)
+    np.testing.assert_allclose(moments.covariance(), centered @ centered.transpose(0, 2, 1) / 900, atol=5e-5)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -111,9 +121,9 @@ def test_wide_columns_keep_second_moments_within_parts(groups, monkeypatch):
         moments.flush()
     assert parted.second.shape == (3 * groups, 4, 4)
     np.testing.assert_allclose(parted.first, whole.first, rtol=1e-6)
-    for name in ("second", "covariance"):
-        blocks = [getattr(whole, name)[g, i : i + 4, i : i + 4] for g in range(groups) for i in (0, 4, 8)]
-        np.testing.assert_allclose(getattr(parted, name), blocks, atol=1e-5)
+    for all_, own in ((whole.second, parted.second), (whole.covariance(), parted.covariance())):
+        blocks = [all_[g, i : i + 4, i : i + 4] for g in range(groups) for i in (0, 4, 8)]
+        np.testing.assert_allclose(own, blocks, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -281,3 +291,36 @@ def test_more_positions_of_an_image_are_taken_where_columns_are_long():
     np.testing.assert_array_equal(read.columns(x, 1), wanted)
     grouped = Im2col("x", (3, 2), (1, 1), (1, 1), (0, 0, 0, 0), groups=20)
     assert grouped.columns(x).shape == (20, 6, 58)
+
+
+def _moments(size: int, parts: int, seed: int) -> ColumnMoments:
+    rng = np.random.default_rng(seed)
+    second = rng.normal(size=(parts, size // parts, size // parts)).astype(np.float32)
+    return ColumnMoments(second, rng.normal(size=(1, size)), count=9)
+
+
+def test_sums_of_second_moments_are_made_block_by_block():
+    one, other = _moments(12, 3, 0), _moments(12, 3, 1)
+    summed = SummedMoments(((one, True), (other, False), (other, True)))
+    whole = one.covariance() + other.second + other.covariance()
+    assert len(summed) == 3
+    np.testing.assert_array_equal(summed[:], whole)
+    for i in range(3):
+        np.testing.assert_array_equal(summed[i : i + 1], whole[i : i + 1])
+
+
+def test_moments_of_many_blocks_are_never_copied_whole():
+    """Of what a flattened map gives there are gigabytes: one block is worked on at a time."""
+    size, parts = 2048, 16
+    moments = _moments(size, parts, 0)
+    moments.second[:] = moments.second @ moments.second.mT
+    weight = np.random.default_rng(2).normal(size=(1, 4, size)).astype(np.float32)
+    hessian = SummedMoments(((moments, True),))
+    tracemalloc.start()
+    try:
+        levels, _ = round_weight(weight, hessian)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < moments.second.nbytes  # 16 blocks; some copies of one of them, in double precision
+    np.testing.assert_array_equal(levels, round_weight(weight, moments.covariance())[0])
