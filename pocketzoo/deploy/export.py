@@ -41,6 +41,7 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_of, spec_and_config
 from pocketzoo.zoo.data.random_samples import random_samples
+from pocketzoo.zoo.graphs.foreign.refused_operators import say_refused
 from pocketzoo.zoo.graphs.layer_cost import FLOATS
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver
@@ -153,6 +154,7 @@ def _export(
         options = engine or EngineOptions()
         bundle = with_all_graphs(bundle, exporter, folder, resolver, progress, into_bundle=inside, force=force)
         graphs = graphs_for(bundle, spec, resolver, folder)
+        say_refused(graphs.values(), (spec,), progress)
         if precision != "fp32":
             from pocketzoo.deploy.export_precision import in_precision  # here: a stored graph is copied without onnx
 

@@ -6,9 +6,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, defs, helper, numpy_helper
+from told import Told
 
 from pocketzoo.core.errors import PocketzooError
+from pocketzoo.deploy.check.check_model import check_graph
+from pocketzoo.plugins.targets import NOT_IN_RTX
 from pocketzoo.zoo.backends.tensorrt.build_engine import save_engine
+from pocketzoo.zoo.graphs.foreign.refused_operators import say_refused
 from pocketzoo.zoo.graphs.rewriting.half_precision import plan_half
 from pocketzoo.zoo.graphs.rewriting.half_writer import to_half
 
@@ -85,4 +89,55 @@ def test_what_rtx_refuses_is_what_its_parser_refuses(registry):
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, trt.Logger(trt.Logger.ERROR))
     names = {schema.name for schema in defs.get_all_schemas() if schema.domain == ""}
-    assert set(registry.get("target", "tensorrt-rtx").refuses) == {n for n in names if not parser.supports_operator(n)}
+    unknown = {name for name in names if not parser.supports_operator(name)}
+    assert set(registry.get("target", "tensorrt-rtx").refuses) - set(NOT_IN_RTX) == unknown
+
+
+def of_boxes(op: str) -> onnx.ModelProto:
+    """A graph of one operator that the parser says it knows."""
+    inputs, outputs, constants, attributes = {
+        "NonMaxSuppression": (
+            {"boxes": [1, 8, 4], "scores": [1, 2, 8]}, {"y": ["m", 3]},
+            {"most": np.array([4]), "iou": np.array([0.5], np.float32), "least": np.array([0.2], np.float32)}, {},
+        ),
+        "NonZero": ({"x": [4, 4]}, {"y": [2, "m"]}, {}, {}),
+        "RoiAlign": (
+            {"x": [1, 3, 8, 8], "boxes": [5, 4]}, {"y": [5, 3, 2, 2]}, {"of": np.zeros(5, np.int64)},
+            {"output_height": 2, "output_width": 2},
+        ),
+        "TopK": ({"x": [4, 8]}, {"y": [4, 2], "at": [4, 2]}, {"k": np.array([2])}, {"axis": 1}),
+    }[op]  # fmt: skip
+    kinds = {"y": TensorProto.FLOAT if op in ("RoiAlign", "TopK") else TensorProto.INT64, "at": TensorProto.INT64}
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node(op, [*inputs, *constants], [*outputs], **attributes)], "g",
+        [info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+        [info(name, kinds[name], dims) for name, dims in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("op", [*NOT_IN_RTX, "TopK"])
+def test_what_rtx_says_it_knows_and_does_not_build(registry, tmp_path, op):
+    """A selection of a constant count has an engine."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed", exc_type=ImportError)
+    target = registry.get("target", "tensorrt-rtx")
+    onnx.save(of_boxes(op), tmp_path / "m.onnx")
+    assert check_graph(tmp_path / "m.onnx", target).refused == (op in NOT_IN_RTX)
+    if op not in NOT_IN_RTX:
+        save_engine(tmp_path / "m.onnx", tmp_path / "m.engine", target)
+        return
+    with pytest.raises(PocketzooError) as caught:
+        save_engine(tmp_path / "m.onnx", tmp_path / "m.engine", target)
+    assert caught.value.hint == f"tensorrt-rtx has no {op}: {NOT_IN_RTX[op]}"
+
+
+@pytest.mark.parametrize("op", [*NOT_IN_RTX, "TopK"])
+def test_what_a_target_refuses_is_said_before_anything_is_made(registry, tmp_path, op):
+    onnx.save(of_boxes(op), tmp_path / "m.onnx")
+    told = Told()
+    say_refused([tmp_path / "m.onnx"], [registry.get("target", name) for name in ("cpu", "tensorrt-rtx")], told)
+    line = f"tensorrt-rtx has no {op}: {NOT_IN_RTX.get(op)}"
+    assert told.said == ([line] if op in NOT_IN_RTX else [])

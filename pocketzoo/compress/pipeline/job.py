@@ -36,6 +36,7 @@ from pocketzoo.zoo.data.load_data import load_data
 from pocketzoo.zoo.data.processors.open_processor import processor_entries, processor_of
 from pocketzoo.zoo.data.read_once import Inputs
 from pocketzoo.zoo.data.target_kinds import without_targets
+from pocketzoo.zoo.graphs.foreign.refused_operators import say_refused
 from pocketzoo.zoo.models.open_model import open_model
 from pocketzoo.zoo.models.resolver import Resolver, Structure, is_graph_only, no_module
 from pocketzoo.zoo.tasks.agreement import check_outputs
@@ -232,6 +233,8 @@ def prepare(
     _check_order(pairs, source)
     task = open_task(source.manifest, known)
     settings = _with_outputs(settings, source, task)
+    targets = tuple(known.get("target", name) for name in settings.targets)
+    say_refused(source.graphs("").values(), targets, progress)
     rows = Skipped() if settings.skip_bad else None
     dataset = load_data(
         data,
@@ -264,7 +267,7 @@ def prepare(
         settings=settings,
         dataset=dataset,
         configs=pairs,
-        targets=tuple(known.get("target", name) for name in settings.targets),
+        targets=targets,
         processor=processor,
         samples=Inputs.of(batches("train", settings.samples), groups[0]),
         validation=batches("val", most),

@@ -71,12 +71,13 @@ def test_a_plain_convolution_suits_every_target(graph, name):
     [
         (helper.make_node("Det", ["x"], ["y"], "odd"), "refused", "has no Det"),
         (helper.make_node("Own", ["x"], ["y"], "odd", domain="elsewhere"), "refused", "elsewhere.Own"),
+        (helper.make_node("NonZero", ["x"], ["y"], "odd"), "refused", "has no NonZero"),
         (helper.make_node("NonZero", ["x"], ["y"], "odd"), "slow", "runs NonZero slowly"),
     ],
 )
 def test_an_operator_is_named_with_its_node(graph, node, level, says):
     out = TensorProto.INT64 if node.op_type == "NonZero" else FLOAT
-    report = check_graph(graph(node, out=out), RTX)
+    report = check_graph(graph(node, out=out), RTX if level == "refused" else TARGETS["cuda"])
     finding = the(report, level)
     assert says in finding.what
     assert finding.nodes == ("odd",)

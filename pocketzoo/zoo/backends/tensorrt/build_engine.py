@@ -27,6 +27,7 @@ from pocketzoo.zoo.backends.tensorrt.load_engine import engine_module, load_engi
 from pocketzoo.zoo.catalog.engine_options import EngineOptions, Sizes
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.files.weight_files import weight_files
+from pocketzoo.zoo.graphs.foreign.refused_operators import refused_operators, told_refused
 
 DEFAULT = EngineOptions()
 
@@ -168,9 +169,10 @@ def _parsed(
     with engine_graph(graph, options, progress) as source:
         parses = _parses(parser, source)
     if not parses:
+        every = f"list all findings: pocketzoo check MODEL --target {target.name}"
         raise ExportError(
             f"{facts_of(target).module}'s parser refuses {graph.name}: {'; '.join(_reasons(parser))}",
-            f"list all findings: pocketzoo check MODEL --target {target.name}; or compress with --target {target.name}",
+            _instead(graph, target) or f"{every}; or compress with --target {target.name}",
         )
     return _Parsed(logger, builder, network, parser)
 
@@ -262,7 +264,14 @@ def _refused_by_builder(
         return ExportError(
             f"{what} without weights: that needs a GPU, and none is here", "build it where one is, or leave out --strip"
         )
-    return ExportError(f"{what}: {logger.last or 'no reason given'}", "see which layer it names; leave it in float")
+    hint = _instead(graph, target) or "see which layer it names; leave it in float"
+    return ExportError(f"{what}: {logger.last or 'no reason given'}", hint)
+
+
+def _instead(graph: Path, target: TargetSpec) -> str:
+    """What to do where the target states that it has no such operator; "" where it has all."""
+    refused = refused_operators(graph, target)
+    return told_refused(refused, target) if refused else ""
 
 
 def _reasons(parser: Any) -> list[str]:
