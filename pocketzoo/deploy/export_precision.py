@@ -11,10 +11,13 @@ from typing import TypeVar
 
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import BundleError
+from pocketzoo.core.files import scratch_folder
 from pocketzoo.core.progress import Progress
 from pocketzoo.deploy.fp8_export import LEAST as LEAST_FP8
 from pocketzoo.deploy.fp8_export import convert_fp8
 from pocketzoo.deploy.half_precision_export import LEAST, check_ratio, convert_half, few, told
+from pocketzoo.measure.forms_of_files import forms_of_files
+from pocketzoo.measure.selecting_runner import with_selections
 from pocketzoo.zoo.artifacts.driver import Artifact, End
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
@@ -25,7 +28,8 @@ from pocketzoo.zoo.data.processors.open_processor import processor_of
 from pocketzoo.zoo.data.random_samples import random_samples
 from pocketzoo.zoo.graphs.signature import signature_of
 from pocketzoo.zoo.models.resolver import Resolver
-from pocketzoo.zoo.tasks.agreement import check_outputs, decibels, noise_to_signal
+from pocketzoo.zoo.tasks.agreement import Comparison, check_outputs, worst
+from pocketzoo.zoo.tasks.output_forms import OutputForms
 
 MOST = 512  # inputs of one graph that show the range of its values: a sequence has one for each of its calls
 COMPARED = 8  # batches at the end
@@ -112,16 +116,25 @@ def _at_the_end(end: End, after: Artifact, samples: Iterable[Arrays], outputs: C
 
 
 def _ratio_at_the_end(end: End, after: Artifact, samples: Iterable[Arrays], outputs: Collection[str]) -> float:
-    start = partial(OnnxRunner, threads=1, optimization="none")  # see ``compare`` of half_precision_export
-    ours, theirs = list[Arrays](), list[Arrays]()
-    with end.open(start) as before, replace(end, artifact=after).open(start) as runner:
-        for sample in samples:
-            inputs = end.sample(sample)
-            theirs.append(before.infer(inputs))
-            ours.append(runner.infer(end.following(inputs, theirs[-1])))
-    names = [name for name in (theirs[0] if theirs else ()) if not outputs or name in outputs]
-    noise = [noise_to_signal([a[name] for a in ours], [b[name] for b in theirs]) for name in names]
-    return min((decibels(1.0, each) for each in noise), default=float("inf"))
+    plain = partial(OnnxRunner, threads=1, optimization="none")  # see ``compare`` of half_precision_export
+    selections = forms_of_files([end.artifact.graphs[name] for name in end.graphs]).selections
+    comparison = Comparison(None, forms=OutputForms(selections=selections))
+    names = dict[str, None]()
+    with scratch_folder() as folder:
+        start = with_selections(plain, folder)
+        with end.open(start) as before, replace(end, artifact=after).open(start) as runner:
+            for sample in samples:
+                inputs = end.sample(sample)
+                theirs = before.infer(inputs)
+                comparison.add(runner.infer(end.following(inputs, theirs)), theirs, inputs)
+                names |= dict.fromkeys(theirs)
+    inner = {called for name, each in selections.items() for called in each.tensors(name)}
+    held = [name for name in names if name not in inner and (not outputs or name in outputs)]
+    sqnr = comparison.sqnr
+    if not sqnr.keys() >= {*held}:  # what is selected, and what it is selected from is lost on the way
+        return -float("inf")
+    ratio = worst(sqnr, held)
+    return float("inf") if ratio is None else ratio
 
 
 class _GraphProgress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,13 @@ class OneByOneEnd(End):
         return self.end.graphs
 
     def open(self, start: Start) -> Runner:
-        return self.end.open(self._started(start))
+        return self._own.open(self._started(start))
 
     def calls(self, graph: str, samples: Iterable[Arrays], start: Start) -> Iterable[Arrays]:
         axes = self.artifact.run_axes or {}
 
         def each() -> Iterator[Arrays]:
-            for batch in self.end.calls(graph, samples, self._started(start)):
+            for batch in self._own.calls(graph, samples, self._started(start)):
                 count = max((x.shape[axes.get(name) or 0] for name, x in batch.items()), default=1)
                 for row in range(count):
                     yield {name: _sample(x, axes.get(name), row) for name, x in batch.items()}
@@ -92,6 +92,11 @@ class OneByOneEnd(End):
 
     def lengths(self, graph: str, longest: int) -> Lengths:
         return self.end.lengths(graph, longest)
+
+    @property
+    def _own(self) -> End:
+        """The end of its artifact: one that was put in place of another's has other graphs."""
+        return replace(self.end, artifact=self.artifact)
 
     def _started(self, start: Start) -> Start:
         def one_by_one(path: Path) -> Runner:

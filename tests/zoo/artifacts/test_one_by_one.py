@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pocketzoo.core.arrays import row_of
 from pocketzoo.core.errors import DataError
+from pocketzoo.zoo.artifacts.driver import Artifact
+from pocketzoo.zoo.artifacts.drivers import ends
 from pocketzoo.zoo.artifacts.one_by_one import OneByOneRunner
 from pocketzoo.zoo.catalog.signature import ModelSignature, TensorSpec
 
@@ -72,3 +76,18 @@ def test_an_output_of_another_shape_for_each_sample_is_one_array_for_each():
     assert out["y"].dtype == np.float32
     counted = OneByOneRunner(Doubled(), {**AXES, "z": 0}).infer({"x": x, "k": np.array([1, 3])})
     assert [each.shape for each in counted["z"]] == [(2,), (2,)]  # without the axis for it
+
+
+def test_an_end_with_other_graphs_in_its_place_runs_these(tmp_path):
+    (end,) = ends(Artifact(graphs={"model": tmp_path / "one"}, run_axes=AXES))
+    other = replace(end, artifact=Artifact(graphs={"model": tmp_path / "other"}, run_axes=AXES))
+    started = []
+
+    def start(path):
+        started.append(path.name)
+        return Doubled()
+
+    for each in (end, other):
+        with each.open(start) as runner:
+            assert runner.infer({"x": np.ones((3, 2)), "k": np.full(3, 4)})["y"].shape == (3, 2)
+    assert started == ["one", "other"]
