@@ -64,6 +64,24 @@ ENDS: dict[str, tuple[list[onnx.NodeProto], list[tuple[str, int, list[Any]]]]] =
 }  # fmt: skip
 
 
+# As many boxes for each image, in the order of their scores; and what a layer makes of them.
+RANKED = {
+    "best": (
+        [
+            node("ReduceMax", "scores", "score", axes=[1], keepdims=0), node("TopK", "score five", "top at"),
+            node("Squeeze", "at zero", "place"), node("Squeeze", "boxes zero", "each"),
+            node("Gather", "each place", "corners"), node("Mul", "corners size", "found"),
+            node("Mod", "at three", "kind"),
+        ],
+        [("top", FLOAT, [1, 5]), ("at", INT64, [1, 5]), ("found", FLOAT, [5, 4]), ("kind", INT64, [1, 5])],
+    ),
+}  # fmt: skip
+RANKED["best, refined"] = (
+    [*RANKED["best"][0], node("MatMul", "found refine", "refined")],
+    [("refined", FLOAT, [5, 4]), RANKED["best"][1][2]],
+)
+
+
 def second_stage() -> dict[str, np.ndarray]:
     """The constants after the selection of "two stages"."""
     rng = np.random.default_rng(5)
@@ -93,6 +111,10 @@ def detector(end: str = "gathered", more: tuple[str, ...] = (), batch: int | str
     }  # fmt: skip
     if end == "two stages":
         constants |= second_stage()
+    if end in RANKED:
+        constants |= {"five": np.array([5]), "three": np.array(3)}
+    if end == "best, refined":
+        constants["refine"] = rng.normal(size=(4, 4))
     nodes = [
         node("Conv", "image w", "a", pads=[1] * 4, strides=[2, 2]), node("Relu", "a", "a1"),
         node("Conv", "a1 v", "d", pads=[1] * 4, strides=[2, 2]), node("Relu", "d", "d1"),
@@ -102,7 +124,7 @@ def detector(end: str = "gathered", more: tuple[str, ...] = (), batch: int | str
         node("Conv", "d1 c", "class"), node("Reshape", "class as_scores", "logits"),
         node("Sigmoid", "logits", "scores"),
     ]  # fmt: skip
-    selecting, outputs = ENDS[end]
+    selecting, outputs = {**ENDS, **RANKED}[end]
     shapes = {"boxes": [batch, CELLS, 4], "scores": [batch, 3, CELLS]}
     outputs = [*outputs, *((name, FLOAT, shapes[name]) for name in more)]
     graph = helper.make_graph(

@@ -113,7 +113,7 @@ def _print_selected(rows: Sequence[Measurement]) -> None:
     for name, operator in (rows[-1].selected_by if len(rows) > 1 else {}).items():
         of = [f"{row.same_selection[name]:.1%} in {_kind(row)}" for row in rows[1:] if name in row.same_selection]
         same = f", which selects the same to {', '.join(of)}" if of else ""
-        told.setdefault(f"compared before {operator}{same}: the length depends on the data", []).append(name)
+        told.setdefault(f"compared before {operator}{same}: what is where depends on the data", []).append(name)
     for how, names in told.items():
         echo(f"{', '.join(names)}: {how}")
 

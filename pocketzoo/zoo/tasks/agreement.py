@@ -95,7 +95,7 @@ class Comparison:
             if name in inner:
                 continue
             self._names.setdefault(name)
-            if name not in self._selections:
+            if self._is_as_it_is(name, actual, expected):
                 yield from ((name, *pair) for pair in _by_sample(given, wanted))
         for output, selection in self._selections.items():
             for called in selection.tensors(output):
@@ -104,9 +104,20 @@ class Comparison:
                 if called != selection.which(output):
                     yield called, actual[called], expected[called]
                     continue
-                pairs = _by_sample(actual[called], expected[called], selection.rank)
-                overlaps = [_overlap(ours, theirs, selection.along) for ours, theirs in pairs]
+                given, wanted = actual[called], expected[called]
+                if selection.fixed:
+                    overlaps = _overlaps_of_rows(given, wanted, selection.along)
+                else:
+                    pairs = _by_sample(given, wanted, selection.rank)
+                    overlaps = [_overlap(ours, theirs, selection.along) for ours, theirs in pairs]
                 self._overlaps.setdefault(output, []).extend(overlaps)
+
+    def _is_as_it_is(self, name: str, actual: Outputs, expected: Outputs) -> bool:
+        """Whether an output is compared itself: not selected, or of one length where no runner gives what is before."""
+        selection = self._selections.get(name)
+        if selection is None:
+            return True
+        return selection.fixed and not any(each in actual and each in expected for each in selection.compared(name))
 
     @property
     def agreement(self) -> Estimate | None:
@@ -278,6 +289,12 @@ def _overlap(ours: Array, theirs: Array, along: int) -> float:
     """What both select, as a fraction of what either does (Jaccard); 1 where neither selects anything."""
     own, other = ({tuple(np.ravel(each).tolist()) for each in np.moveaxis(x, along, 0)} for x in (ours, theirs))
     return len(own & other) / len(own | other) if own or other else 1.0
+
+
+def _overlaps_of_rows(ours: Array, theirs: Array, along: int) -> list[float]:
+    """``_overlap`` of each row along an axis, in which as many are selected."""
+    own, other = (np.moveaxis(x, along, -1).reshape(-1, x.shape[along]) for x in (ours, theirs))
+    return [_overlap(a, b, 0) for a, b in zip(own, other, strict=True)]
 
 
 def _signal_and_noise(actual: Array, expected: Array) -> tuple[float, float]:

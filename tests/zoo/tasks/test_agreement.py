@@ -290,3 +290,25 @@ def test_selections_of_one_run_have_no_axis_for_samples():
     nothing = {**theirs, "y, which": np.zeros((2, 0))}
     found.add(nothing, nothing, {"x": np.ones(1)})
     assert found.same_selection == {"y": 0.75}
+
+
+def test_of_a_constant_count_rows_are_held_against_rows_whatever_their_order():
+    selection = Selection("TopK", ("a",), "y", along=-2, fixed=True)
+    found = Comparison(None, forms=OutputForms(selections={"y": selection}))
+    theirs = np.array([[[0, 5], [1, 6], [2, 7]], [[0, 1], [2, 3], [4, 5]]])  # 3 are selected in each of 4 columns
+    ours = theirs[:, ::-1].copy()
+    ours[1, 0, 0] = 9  # of {0, 2, 4} it has two: 2 of the 4 that either selects
+    before = {"y, before 0": np.ones((2, 4))}
+    found.add({"y": ours, "y, which": ours, **before}, {"y": theirs, "y, which": theirs, **before}, {"x": np.ones(2)})
+    assert found.same_selection == {"y": pytest.approx((3 + 0.5) / 4)}
+    assert found.sqnr == {"y": None}
+    assert found.differing == {}
+
+
+def test_of_a_constant_count_rows_are_compared_as_they_are_where_no_more_is_given():
+    """As an engine gives them."""
+    found = Comparison(None, forms=OutputForms(selections={"y": Selection("TopK", ("a",), "at", along=-1, fixed=True)}))
+    theirs = {"y": np.array([[3.0, 4.0]])}
+    found.add({"y": np.array([[3.0, 4.5]])}, theirs | {"y, before 0": np.ones((1, 9))}, {"x": np.ones(1)})
+    assert found.sqnr == {"y": pytest.approx(20.0)}
+    assert found.selected_by == {}

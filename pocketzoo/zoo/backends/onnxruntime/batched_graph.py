@@ -162,7 +162,8 @@ def _alone(tidy: ModelProto, *, whole: bool) -> MixedSamplesError | None:
     if whole:
         return MixedSamplesError("a row of the data is all that a run reads", DYNAMIC)
     # One after the other they may look like samples along an axis: boxes of all images are those of each.
-    selected = next(iter(selections(GraphIndex(tidy))), "")
+    found = selections(GraphIndex(tidy))
+    selected = next((name for name, each in found.items() if not each.fixed), "")
     why = f"the length of its output {selected!r} depends on the data"
     return MixedSamplesError(why, DYNAMIC) if selected else None
 

@@ -1,8 +1,9 @@
-"""Outputs whose length depends on what is computed: what selects them, and the last tensors of known shape before.
+"""Outputs that are selected by what is computed: what selects them, and the last tensors before that.
 
 A detector that ends in NonMaxSuppression gives another number of boxes for each image, and another one again where its
 scores are a little different: nothing of it can be held against another model's, value by value. What it selects from
-can be: boxes and scores, which have a shape of their own.
+can be: boxes and scores, which have a shape of their own. Nor can the boxes of the best scores, which stand elsewhere
+once two scores have changed places.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 from pocketzoo.zoo.graphs.float_precision import OTHER_FLOATS
 from pocketzoo.zoo.graphs.fresh_names import STANDARD, captured, inner_graphs, nodes
 from pocketzoo.zoo.graphs.index import GraphIndex
-from pocketzoo.zoo.graphs.node import layer_name
+from pocketzoo.zoo.graphs.node import attribute, layer_name
 
 # What selects -> of its first output, which says which, how many axes it has, and the one that these are counted along.
 # Compress gives values alone.
@@ -50,6 +51,12 @@ KEEPS = (
 )
 PICKS = ("Compress", "Concat", "Expand", "Gather", "GatherElements", "GatherND", "Pad", "Slice", "Split", "Tile")
 MOVES = (*KEEPS, *PICKS)
+# What is computed of each value by itself, as boxes are of what is left of them: the places stay.
+EACH = (
+    *("Abs", "Add", "And", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Less"),
+    *("LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round"),
+    *("Sigmoid", "Sign", "Sqrt", "Sub", "Tanh", "Where", "Xor"),
+)
 FLOATS = (TensorProto.FLOAT, *OTHER_FLOATS)
 
 
@@ -61,7 +68,8 @@ class Selection:
     before: tuple[str, ...]  # what it is computed from: the last tensors whose shape is not computed from their values
     chosen: str = ""  # which are selected; "": no tensor says it
     rank: int = 0  # how many axes that has, of one run,
-    along: int = 0  # and the one that they are counted along
+    along: int = 0  # and the one that they are counted along: from the end, where as many are selected in each run
+    fixed: bool = False  # as many are, and the output has one shape
 
     def compared(self, output: str) -> dict[str, str]:
         """The tensors before ``output``, by what each is called in any graph."""
@@ -135,19 +143,28 @@ def with_outputs(model: ModelProto, tensors: Iterable[str]) -> ModelProto:
 def selections(index: GraphIndex) -> dict[str, Selection]:
     """Of the outputs whose length depends on what the graph computes of its inputs; none of others.
 
+    And of those of one length of which it depends on that what stands where, such as the boxes of the best scores by
+    TopK; with no layer after it, since what layers make is compared as it is.
+
     Where a length follows from whole numbers or truth values of the inputs alone, nothing that is done to the graph
     changes it. The order of the tensors is that of the graph, the same before it is encoded and after.
     """
     if not any(_may_select(node, index.constants) for node in nodes(index.model.graph.node)):
         return {}  # as mostly: no shape is inferred for it
     lengths = _Lengths(index)
-    found = {name: _selection(index, lengths, name) for name in lengths.loose if name in index.outputs}
+    chosen = (*lengths.loose, *lengths.picked)
+    found = {name: _selection(index, lengths, name) for name in chosen if name in index.outputs}
     return {name: found[name] for name in (value.name for value in index.model.graph.output) if name in found}
 
 
 def _may_select(node: NodeProto, constants: Collection[str]) -> bool:
     places = [place for place in SHAPED_BY.get(node.op_type, ()) if place < len(node.input)]
-    return node.op_type in SELECTS or any(node.input[place] not in constants for place in places if node.input[place])
+    ranks = node.op_type == "TopK"
+    return (
+        ranks
+        or node.op_type in SELECTS
+        or any(node.input[place] not in constants for place in places if node.input[place])
+    )
 
 
 class _Lengths:
@@ -156,6 +173,7 @@ class _Lengths:
     def __init__(self, index: GraphIndex) -> None:
         self._index = index
         self.inexact, self.loose = set[str](), set[str]()
+        self.picked = set[str]()  # of one shape, and what stands where depends on what is computed
         depends = set(index.inputs)
         for node in index.nodes:
             read = [name for name in (*node.input, *sorted(captured(node))) if name]
@@ -175,6 +193,8 @@ class _Lengths:
                 if (loose or self._is_shaped(node)) and not self._is_fixed(name):
                     self.loose.add(name)
                     self.inexact.add(name)
+                elif name in self.inexact and self._picks(node, read):
+                    self.picked.add(name)
 
     def _is_shaped(self, node: NodeProto) -> bool:
         if node.domain not in STANDARD:
@@ -184,6 +204,14 @@ class _Lengths:
             return not self.inexact.isdisjoint(read)
         places = SHAPED_BY.get(node.op_type, ())
         return any(node.input[place] in self.inexact for place in places if place < len(node.input))
+
+    def _picks(self, node: NodeProto, read: Collection[str]) -> bool:
+        if node.domain not in STANDARD:
+            return False
+        if node.op_type == "TopK":
+            return node.input[0] in self.inexact
+        chosen = not (self.loose.isdisjoint(read) and self.picked.isdisjoint(read))
+        return chosen and node.op_type in (*MOVES, *EACH)
 
     def _is_fixed(self, name: str) -> bool:
         dims = self._index.shapes.get(name)
@@ -198,6 +226,7 @@ def selecting(node: NodeProto) -> str:
 
 def _selection(index: GraphIndex, lengths: _Lengths, output: str) -> Selection:
     by, chosen, rank, along = "", "", 0, 0
+    fixed = output not in lengths.loose
     before: dict[str, str] = {}  # by where it comes from: boxes that are squeezed are the same boxes
     seen, open_ = set[str](), [output]
     while open_:
@@ -206,8 +235,10 @@ def _selection(index: GraphIndex, lengths: _Lengths, output: str) -> Selection:
         if name in seen or node is None or name not in lengths.inexact:
             continue
         seen.add(name)
-        if name in lengths.loose:
-            if not by and (operator := selecting(node)):
+        if name in lengths.loose or name in lengths.picked:
+            if not by and fixed and node.op_type == "TopK" and node.domain in STANDARD:
+                by, (chosen, along) = "TopK", _ranked(index, node)
+            elif not by and (operator := selecting(node)):
                 by, place = operator, SELECTS[operator]
                 if place is not None and node.op_type == operator:
                     chosen, (rank, along) = node.output[0], place
@@ -218,7 +249,17 @@ def _selection(index: GraphIndex, lengths: _Lengths, output: str) -> Selection:
                 before.setdefault(root, name)
         else:
             open_ += reversed(node.input)
-    return Selection(by or _maker(index, output), tuple(before.values()), chosen, rank, along)
+    return Selection(by or _maker(index, output), tuple(before.values()), chosen, rank, along, fixed)
+
+
+def _ranked(index: GraphIndex, node: NodeProto) -> tuple[str, int]:
+    """The indices that a TopK gives, and the axis that they are along, from the end; "" where that is not known."""
+    axis = int(attribute(node, "axis", -1))
+    dims = index.shapes.get(node.input[0])
+    if axis >= 0:
+        axis = axis - len(dims) if dims is not None else 0
+    given = node.output[1] if len(node.output) > 1 else ""
+    return (given, axis) if axis < 0 else ("", 0)
 
 
 def _root(index: GraphIndex, name: str) -> str:

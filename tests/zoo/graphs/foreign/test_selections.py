@@ -103,7 +103,6 @@ KEPT = {
         node("Sigmoid", "x", "a"), node("Greater", "a half", "m"), *SELECT[:2], node("GatherND", "a rows", "b"),
         node("ReduceSum", "b", "y", keepdims=0),
     ],
-    "of one length by TopK": [node("Sigmoid", "x", "a"), node("TopK", "a one", "y p", axis=1)],
 }  # fmt: skip
 SELECTED = {
     "a mask of what is computed": [node("Sigmoid", "x", "a"), node("Greater", "a half", "m"), *SELECT],
@@ -135,6 +134,48 @@ def test_lengths_that_follow_from_what_is_computed_are_found(which):
     (found,) = selections(GraphIndex(of_x(SELECTED[which], K, **NUMBERS, **POINT))).values()
     assert found.before == (("a", "mean") if which == "as long as a mean" else ("a",))
     assert found.by == ("Slice" if which == "as long as a mean" else "NonZero")
+
+
+RANKS = {
+    "values": [node("TopK", "a one", "y p", axis=1)],
+    "indices": [node("TopK", "a one", "v y", axis=1)],
+    "what is computed of each": [
+        node("TopK", "a one", "v p", axis=1), node("Log", "v", "l"), node("Mul", "l half", "m"),
+        node("Concat", "m l", "y", axis=0),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", RANKS)
+def test_what_a_constant_count_picks_is_compared_before(which):
+    model = of_x([node("Sigmoid", "x", "a"), *RANKS[which]], **NUMBERS)
+    indices = "y" if which == "indices" else "p"
+    assert selections(GraphIndex(model)) == {"y": Selection("TopK", ("a",), indices, 0, -2, fixed=True)}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [node("TopK", "x one", "v p", axis=1), node("Sigmoid", "v", "y")],
+        [node("Sigmoid", "x", "a"), node("TopK", "a one", "v p", axis=1), node("ReduceMean", "v", "y", keepdims=0)],
+    ],
+    ids=["of what is given", "summed up"],
+)
+def test_values_that_stay_where_they_are_are_compared_as_they_are(after):
+    assert selections(GraphIndex(of_x(after, **NUMBERS))) == {}
+
+
+def test_boxes_of_the_best_scores_are_compared_before_and_those_that_layers_refine_are_not():
+    found = selections(GraphIndex(detector("best")))
+    assert {name: (each.by, each.before, each.chosen, each.along) for name, each in found.items()} == {
+        "top": ("TopK", ("score",), "at", -1),
+        "at": ("TopK", ("score",), "at", -1),
+        "found": ("TopK", ("each", "score"), "at", -1),
+        "kind": ("TopK", ("score",), "at", -1),
+    }
+    refined = detector("best, refined")
+    assert selections(GraphIndex(refined)).keys() == {"found"}
+    assert unseen_layers(GraphIndex(refined)) == {}
 
 
 def test_what_is_compared_is_called_the_same_in_any_graph():
