@@ -105,7 +105,7 @@ def open_graph(
     clear_names(model)
     if metadata.values:
         fix_inputs(model, metadata.values, str(path))
-    told = _told(signature_of(model), metadata)
+    told = _told(model, metadata)
     batched = _tidied(model, path, told, progress, whole=metadata.whole)
     if batched.alone:
         progress.say(f"{path.name} has no axis for samples, each is a run of its own: {batched.alone}")
@@ -167,10 +167,15 @@ def stated_signature(path: Path) -> ModelSignature | None:
         return None
 
 
-def _told(signature: ModelSignature, metadata: OnnxMetadata) -> dict[str, int]:
-    """``told_lengths`` of a graph, after its states are checked: no run says which of its lengths do not fit."""
-    if metadata.states:
-        check_growing(signature, metadata.states)
+def _told(model: onnx.ModelProto, metadata: OnnxMetadata) -> dict[str, int]:
+    """``told_lengths`` of a graph, after its states are checked: no run says which of its lengths do not fit.
+
+    Those whose shape the file does not state are checked when a run has told it.
+    """
+    signature = signature_of(model)
+    unstated = {output.name for output in model.graph.output if not output.type.tensor_type.HasField("shape")}
+    if states := {output: fed for output, fed in metadata.states.items() if output not in unstated}:
+        check_growing(signature, states)
     return told_lengths(signature, metadata)
 
 
