@@ -66,7 +66,7 @@ class Integers:
         if is_quantizable(node):
             return index.is_layer(node) and layer_name(node.input[1]) in self.layers
         if moves(node) and (node.op_type in MOVES or node.op_type in self.operators):
-            left = self._stays(node.output) or node.output[0] in self._sliced
+            left = self._stays(node.output) or node.output[0] in self._sliced | self._ones
             return self._made_by_integers(node.input[0]) and not left
         if node.op_type not in self.operators - PASSING or any(name in index.constants for name in node.input):
             return False
@@ -117,6 +117,18 @@ class Integers:
             return node.input[:1] if slices else ()
 
         return self.index.read_through(sliced, lambda node: node.op_type in MOVES)
+
+    @cached_property
+    def _ones(self) -> set[str]:
+        """What a Softmax over one value reads, moved or as it is."""
+        return self.index.read_through(lambda node: node.input[:1] if self.is_one(node) else (), moves)
+
+    def is_one(self, node: NodeProto) -> bool:
+        """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""
+        if node.op_type != "Softmax" or not (dims := self.index.shapes.get(node.input[0])):
+            return False
+        axis = attribute(node, "axis", -1 if self.index.opset >= 13 else 1)
+        return bool(dims[axis] == 1)
 
     @cached_property
     def captured(self) -> set[str]:
@@ -305,7 +317,9 @@ class Int8Writer(QdqWriter):
         one scale for the whole tensor. So does what moves floats: onnxruntime 1.31 would make Q/DQ nodes after it, of
         the wrong type for int8 from opset 21 on.
         """
-        floats = operator_of(node) is not None or node.op_type in MOVED or self._is_one(node) or names_axes(node)
+        floats = (
+            operator_of(node) is not None or node.op_type in MOVED or self.is_integer.is_one(node) or names_axes(node)
+        )
         return floats and not self.is_integer(node)
 
     def _moved_of_shared(self, node: NodeProto) -> str:
@@ -324,13 +338,6 @@ class Int8Writer(QdqWriter):
             out = reader.output[0]
         left = out not in self.ranges or out in self.index.outputs or out in self.is_integer.captured
         return "" if left else str(out)
-
-    def _is_one(self, node: NodeProto) -> bool:
-        """A Softmax over one value: between Q/DQ nodes onnxruntime 1.31 makes 0 of it."""
-        if node.op_type != "Softmax" or not (dims := self.index.shapes.get(node.input[0])):
-            return False
-        axis = attribute(node, "axis", -1 if self.index.opset >= 13 else 1)
-        return bool(dims[axis] == 1)
 
     def _stays_float(self, name: str) -> bool:
         """NVIDIA fuses convolution and addition when the tensor between them is not quantized; one summand at most."""

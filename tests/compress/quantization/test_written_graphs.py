@@ -127,6 +127,10 @@ CASES = {
     "Softmax over one value": graph(
         [node("Conv", "x w", "c"), node("Softmax", "c", "s", axis=2), node("Conv", "s v", "y")],
         (4, 3), w=weight(5, 4, 3), v=weight(2, 5, 1)),
+    "Softmax over one value, which is moved there": with_output("t", graph(
+        [node("Conv", "x w", "c"), node("Reshape", "c shape", "t"), node("Softmax", "t", "s", axis=1),
+         node("Conv", "s v", "y")],
+        (4, 3), w=weight(5, 4, 3), v=weight(2, 1, 5), shape=np.array([0, 1, 5]))),
     "ConvTranspose between layers": graph(
         [node("Conv", "x w", "c"), node("ConvTranspose", "c t", "d"), node("Conv", "d v", "y")],
         (4, 6), w=weight(5, 4, 3), t=weight(5, 6, 2), v=weight(2, 6, 1)),
