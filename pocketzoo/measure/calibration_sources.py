@@ -8,8 +8,8 @@ from typing import Any
 
 from pocketzoo.zoo.bundles.manifest import Manifest
 from pocketzoo.zoo.bundles.step_record import CalibrationScores, StepReport
+from pocketzoo.zoo.data.grouping.sentences import FEWEST
 
-FEWEST = 4  # sources that some are left out of
 DECIBELS, POINTS = 1.0, 0.02  # by which left-out sources do worse where more sources would help
 
 

@@ -15,10 +15,11 @@ from pocketzoo.core.name_patterns import matches
 def removable_groups(model: nn.Module, channels: Channels, config: PruneConfig, left: dict[str, str]) -> list[Group]:
     """The groups that may lose channels. Layers that may not because of another go into ``left`` as well."""
     plain, tied = weighted_layers(model), shared_parameters(model)
+    parameters = dict(model.named_parameters())
     blocked: dict[int, str] = {}  # channel -> the module that cannot lose it
     for (name, _), ids in channels.axes.items():
         layer = name.rpartition(".")[0]
-        weights = name in dict(model.named_parameters()) and model.get_parameter(name).ndim > 1
+        weights = name in parameters and parameters[name].ndim > 1
         if layer in left or name in tied or (weights and layer not in plain):
             blocked |= dict.fromkeys(ids.tolist(), layer)
     untouchable = {

@@ -22,6 +22,7 @@ from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.sensitive_layers import HALF, POOR, power, worst
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.zoo.artifacts.driver import Repeated
 
 PART = 5  # one sample in so many is left out,
 LEAST, MOST = 3, 64  # where that makes so many at the least, and no more than the most;
@@ -75,14 +76,10 @@ def left_out(
         return (sample for i, sample in enumerate(one_by_one(model, samples)) if i in wanted)
 
     furthest, others = (
-        # Copies: a batch would stay whole for one of its samples.
-        [
-            {name: value.copy() for name, value in sample.items()}
-            for sample in chosen(places[:: -(-len(places) // TRIED)])
-        ]
+        [_copy(sample) for sample in chosen(places[:: -(-len(places) // TRIED)])]
         for places in (gone, order[count:].tolist())
     )
-    histograms = _without(model, seen.histograms, _Again(lambda: chosen(gone)))
+    histograms = _without(model, seen.histograms, Repeated(lambda: chosen(gone)))
     for name, histogram in histograms.items():
         low, high = (np.delete(ends, gone) for ends in seen.ends[name])
         histogram.low, histogram.high = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
@@ -93,16 +90,6 @@ def left_out(
 def _copy(sample: Arrays) -> Arrays:
     """Or its whole batch would stay in memory."""
     return {name: value.copy() for name, value in sample.items()}
-
-
-class _Again:
-    """Samples that can be gone through more than once, and are not kept."""
-
-    def __init__(self, begin: Callable[[], Iterator[Arrays]]) -> None:
-        self._begin = begin
-
-    def __iter__(self) -> Iterator[Arrays]:
-        return self._begin()
 
 
 def _without(model: ModelProto, histograms: Mapping[str, Histogram], samples: Iterable[Arrays]) -> dict[str, Histogram]:

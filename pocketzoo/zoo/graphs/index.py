@@ -158,6 +158,13 @@ class GraphIndex:
             name = str(producer.input[0])
         return self.constants[name]
 
+    def number(self, name: str) -> float | None:
+        """The number that a float32 constant holds, where it holds one."""
+        tensor = self.constants.get(name)
+        if tensor is None or tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) != 1:
+            return None
+        return float(numpy_helper.to_array(tensor).reshape(-1)[0])
+
     def layers(self) -> Iterator[tuple[NodeProto, int, int, int]]:
         """Each layer whose weight comes from a constant: its channels in and out, and its groups."""
         for node in self.nodes:

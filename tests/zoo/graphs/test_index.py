@@ -389,3 +389,18 @@ def test_what_has_no_8_bit_form_is_named_inside_a_node_too():
     made = graph(helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
                  shape=None, c=np.array(True), **weights)  # fmt: skip
     assert left_alone(GraphIndex(made)) == {"w_ih": "it is inside a node of If"}
+
+
+def test_the_number_of_a_constant_that_holds_one_float():
+    arrays = {
+        "one": np.float32(0.1),
+        "in_axes": np.full((1, 1), 2, np.float32),
+        "several": np.ones(2, np.float32),
+        "none": np.ones(0, np.float32),
+        "whole": np.array(3),
+    }
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    stored = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
+    index = GraphIndex(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [], stored)))
+    numbers = {name: index.number(name) for name in ("x", *arrays)}
+    assert numbers == {"one": float(np.float32(0.1)), "in_axes": 2.0} | dict.fromkeys(("x", "several", "none", "whole"))

@@ -73,11 +73,6 @@ class _Joining:
             return None
         return np.asarray(numpy_helper.to_array(tensor), np.float64)
 
-    def _single(self, name: str) -> float | None:
-        """The number that a constant holds, where it is one."""
-        array = self._constant(name)
-        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
-
     def _free(self, *nodes: NodeProto) -> bool:
         return all(node.output[0] not in self.touched for node in nodes)
 
@@ -150,7 +145,7 @@ class _Joining:
         if node.op_type not in ("Div", "Mul"):
             return False
         for read, other in self._sides(node):
-            factor = self._single(other)
+            factor = self.index.number(other)
             if not factor or not self._keeps_rank(read, other):
                 continue
             divisor = factor if node.op_type == "Div" else 1 / factor
@@ -185,14 +180,14 @@ class _Joining:
     def _clipped_sum(self, clip: NodeProto) -> tuple[str, float, float, NodeProto] | None:
         """What is clipped between 0 and a bound after a number was added: it, the number, the bound, the sum."""
         if self.index.opset >= 11:
-            low, high = (self._single(clip.input[i]) if len(clip.input) > i else None for i in (1, 2))
+            low, high = (self.index.number(clip.input[i]) if len(clip.input) > i else None for i in (1, 2))
         else:
             low, high = attribute(clip, "min", None), attribute(clip, "max", None)
         total = self._made_by(clip.input[0], "Add")
         if low != 0 or high is None or high <= 0 or total is None:
             return None
         for x, other in self._sides(total):
-            shift = self._single(other)
+            shift = self.index.number(other)
             if shift is not None and self.index.types.get(x) == TensorProto.FLOAT and self._keeps_rank(x, other):
                 return x, shift, float(high), total
         return None
@@ -208,7 +203,7 @@ class _Joining:
         if node.op_type != "Mul":
             return False
         for read, other in self._sides(node):
-            factor = self._single(other)
+            factor = self.index.number(other)
             if not factor or not _modest(np.array([factor])) or not self._keeps_rank(read, other):
                 continue
             if self._constant(read) is not None:
@@ -218,7 +213,7 @@ class _Joining:
             if len(readers) == 1 and readers[0].op_type == "Add" and self.reads[node.output[0]] == 1:
                 own = self.nodes[readers[0].output[0]]
                 sides = [name for name in own.input if name != node.output[0]]
-                shift = self._single(sides[0]) if len(sides) == 1 and self._single(sides[0]) is not None else None
+                shift = self.index.number(sides[0]) if len(sides) == 1 else None
                 if shift is None or not self._keeps_rank(read, sides[0]) or not self._free(own):
                     return False
                 shifted, readers = own.output[0], self.index.consumers.get(own.output[0], [])

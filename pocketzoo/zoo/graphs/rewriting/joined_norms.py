@@ -142,7 +142,7 @@ class _Norms:
         root = self._made(deviation, "Sqrt")
         total = None if root is None else self._made(root.input[0], "Add")
         for part, other in () if total is None else (total.input, reversed(total.input)):
-            epsilon = self._number(other)
+            epsilon = self.index.number(other)
             if epsilon is not None and epsilon > 0 and self._is_variance(part, x, centered, axes):
                 return epsilon
         return None
@@ -150,7 +150,7 @@ class _Norms:
     def _is_variance(self, name: str, x: str, centered: str, axes: tuple[int, ...]) -> bool:
         if (most := self._made(name, "Max")) is not None and len(most.input) == 2:  # of it and 0
             for part, other in (most.input, reversed(most.input)):
-                if self._number(other) == 0:
+                if self.index.number(other) == 0:
                     name = part
         if (mean := self._mean(name)) is not None:
             return mean[1] == axes and self._is_square(mean[0], centered)
@@ -167,12 +167,12 @@ class _Norms:
         node = self.index.producers.get(name)  # laid out as that is, by which axes are counted
         if node is None or node.op_type not in ("Mul", "Pow") or node.domain not in STANDARD or node.input[0] != of:
             return False
-        return node.input[1] == of if node.op_type == "Mul" else self._number(node.input[1]) == 2
+        return node.input[1] == of if node.op_type == "Mul" else self.index.number(node.input[1]) == 2
 
     def _inverse(self, name: str) -> str | None:
         """What 1 is divided by."""
         node = self._made(name, "Div", "Reciprocal")
-        if node is None or (node.op_type == "Div" and self._number(node.input[0]) != 1):
+        if node is None or (node.op_type == "Div" and self.index.number(node.input[0]) != 1):
             return None
         return str(node.input[-1])
 
@@ -184,7 +184,7 @@ class _Norms:
         if node.op_type == "ReduceMean":
             return self._reduced(node)
         for part, other in (node.input, reversed(node.input)) if node.op_type == "Mul" else (node.input,):
-            total, factor = self._made(part, "ReduceSum"), self._number(other)
+            total, factor = self._made(part, "ReduceSum"), self.index.number(other)
             found = None if total is None else self._reduced(total)
             if found is None or not factor:
                 continue
@@ -231,13 +231,6 @@ class _Norms:
             return False
         known = [(a, b) for a, b in zip(own, dims, strict=True) if isinstance(a, int) and isinstance(b, int)]
         return all(own[axis] == 1 for axis in axes) and sum(a != b for a, b in known) <= len(axes)
-
-    def _number(self, name: str) -> float | None:
-        stored = self.index.constants.get(name)
-        if stored is None or stored.data_type != TensorProto.FLOAT:
-            return None
-        array = numpy_helper.to_array(stored)
-        return float(array.reshape(-1)[0]) if array.size == 1 else None
 
     def _made(self, name: str, *operators: str) -> NodeProto | None:
         """Who computes a tensor, as far as it was only laid out anew since, where it is one of these operators."""
