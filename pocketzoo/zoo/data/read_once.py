@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pocketzoo.core.arrays import Array, Arrays, batch_size, rows
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.dataset import Groups, Targets
+from pocketzoo.zoo.catalog.specs import InputSpec
 from pocketzoo.zoo.data.batches import Batches
 
 BUDGET = 128 * 2**20  # bytes of batches that are kept in memory; those beyond are kept in a temporary file
@@ -144,6 +145,11 @@ class Inputs:
     def groups(self) -> npt.NDArray[np.int64] | None:
         """The source of each sample, in the order they come; None where nobody looked."""
         return None if self.sources is None else self.sources.ids[self.rows]
+
+    @property
+    def image(self) -> InputSpec | None:
+        """What the input is like that is an image; None where none is."""
+        return self.batches.processor.image
 
     def __iter__(self) -> Iterator[Arrays]:
         if self.limit is None:
