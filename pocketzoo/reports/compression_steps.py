@@ -44,7 +44,6 @@ REST = (
     "held",
     "sqnr_against_float",
     "generation",
-    "calibration",
 )
 
 
@@ -87,13 +86,16 @@ def steps_table(manifest: Manifest, index: int) -> Markup:
         return Markup()
     samples = next((row.report.samples for row in rows if row.report.samples), None)
     scored = "" if samples is None else f" Scores are of {samples:,} samples of the validation split."
+    calibrated = any(row.report.calibration is not None for row in rows)
+    if calibrated:
+        scored += " Beside the SQNR: that on samples that calibrated, which is learned by heart as far as it is higher."
     scored += "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in source_sentences(manifest))
     return render(
         "steps.html",
         name=f"steps-{index}",
         caption=f"Each step against the graph it replaced, both timed in turn.{scored}",
-        titles=["SQNR", *(_title(name, rows) for name in known)],
-        rows=[_line(row, known, index) for row in rows],
+        titles=["SQNR", *["on calibration samples"] * calibrated, *(_title(name, rows) for name in known)],
+        rows=[_line(row, known, index, calibrated=calibrated) for row in rows],
     )
 
 
@@ -142,12 +144,22 @@ def _rows(manifest: Manifest) -> list[_StepRow]:
     return rows
 
 
-def _line(row: _StepRow, known: Sequence[str], index: int) -> _Line:
+def _line(row: _StepRow, known: Sequence[str], index: int, *, calibrated: bool) -> _Line:
     numbers = {name: value for name, value in row.config.items() if type(value) in (int, float)}
     asked = ", ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in numbers.items())
-    sqnr = row.report.sqnr
-    first = NOTHING if sqnr is None else Number(sqnr, f"{row.key}.sqnr", index).shown(f"{sqnr:.1f}\u00a0dB")
-    return _Line(row.kind, asked, row.why, [_StepCell(first), *(_cell(row, name, index) for name in known)])
+    cells = [_StepCell(_decibels(row.report.sqnr, f"{row.key}.sqnr", index))]
+    if calibrated:
+        cells.append(_calibration_cell(row, index))
+    return _Line(row.kind, asked, row.why, [*cells, *(_cell(row, name, index) for name in known)])
+
+
+def _decibels(sqnr: float | None, key: str, index: int) -> Markup:
+    return NOTHING if sqnr is None else Number(sqnr, key, index).shown(f"{sqnr:.1f}\u00a0dB")
+
+
+def _calibration_cell(row: _StepRow, index: int) -> _StepCell:
+    scores = row.report.calibration
+    return _StepCell(NOTHING if scores is None else _decibels(scores.sqnr, f"{row.key}.calibration.sqnr", index))
 
 
 def _cell(row: _StepRow, name: str, index: int) -> _StepCell:

@@ -17,7 +17,7 @@ from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, load_floats, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
-from pocketzoo.compress.pipeline.step_report import calibration_scores, with_report
+from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress
@@ -318,8 +318,6 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
         f"test_{row.metric.key}_{row.target or 'float'}": row.metric for row in rows[1:] if row.metric is not None
     }
     gpu = find_gpu()
-    scores = calibration_scores(artifact_of(made, job.target.name), job)
-    manifest = with_report(manifest, calibration=scores)
     draft.manifest = replace(
         manifest,
         provenance={

@@ -63,10 +63,11 @@ def measure_step(
         held=new.held,
         samples=new.samples,
         sources=job.counts.left_out if job.counts.fair else 0,
+        calibration=_calibration_scores(graph, job),
     )
 
 
-def calibration_scores(graph: Graphs, job: Job) -> CalibrationScores | None:
+def _calibration_scores(graph: Graphs, job: Job) -> CalibrationScores | None:
     """What a graph is worth on samples that it was calibrated on; None where it is judged on no others."""
     if not len(job.validation.split):
         return None

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from pocketzoo.cli.render import print_decisions
-from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.configs import Int8Config, PruneConfig
 from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import SCORED
 from pocketzoo.measure.calibration_sources import source_sentences
@@ -93,7 +93,24 @@ def test_what_is_printed_of_both_is_what_recounting_gives(compressed, small, cap
     assert f"SQNR {step.report.sqnr:.1f} dB and {scores.sqnr:.1f} dB" in shown
     page = report([bundle.path], tmp_path / "r.html").read_text()
     assert f"SQNR {step.report.sqnr:.1f} dB and {scores.sqnr:.1f} dB" in page
+    assert ">on calibration samples</th>" in page
+    assert f'data-key="steps.0.report.calibration.sqnr" data-value="{scores.sqnr!r}"' in page
     assert read_bundle(bundle.path).manifest.steps == bundle.manifest.steps
+
+
+@pytest.mark.usefixtures("untimed")
+def test_each_step_says_how_samples_of_calibration_did(small, small_registry, tmp_path):
+    data = pictures(12, 5)
+    bundle = compress(
+        small.path, tmp_path / "out", data=data, steps=[PruneConfig(ratio=0.3, multiple=1), Int8Config()], keep_slower=True,
+        accept=True, registry=small_registry,
+    )  # fmt: skip
+    train = data.split("train").samples
+    for step, target in zip(bundle.manifest.steps, ("", "cpu"), strict=True):
+        x = ((np.asarray(train, np.float32) / 255 - 0.3) / 0.4)[:, None]
+        whole, made = outputs(small.graph(""), x), outputs(bundle.graph(target), x)
+        sqnr = 10 * math.log10((whole**2).sum() / ((whole - made) ** 2).sum())
+        assert step.report.calibration.sqnr == pytest.approx(sqnr, abs=0.05)
 
 
 def test_of_three_sources_the_figures_are_said_to_be_those_of_calibration(compressed, capsys):

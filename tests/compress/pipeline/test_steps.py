@@ -927,7 +927,9 @@ def score(**fields):
 def test_a_report_has_what_is_known_of_both(before, after, said, small, tmp_path):
     made = tmp_path / "after.onnx"
     made.write_bytes(b"12345")
-    job = SimpleNamespace(judge=Scored(before, after), graph_step=None, counts=NONE_LEFT_OUT)
+    job = SimpleNamespace(
+        validation=SimpleNamespace(split=()), judge=Scored(before, after), graph_step=None, counts=NONE_LEFT_OUT
+    )
     found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=False))
     size = small.graph("").stat().st_size
     assert found == reports_of_before.report(
@@ -945,7 +947,13 @@ def test_what_is_of_one_size_is_not_timed_again(macs, parameters, timed_here, ra
     monkeypatch.setattr(step_report, "race", lambda *given: asked.append(given) or Race(before=2.0, after=3.0))
     own = small.manifest
     manifest = None if macs is None else replace(own, macs=own.macs + macs, parameters=own.parameters + parameters)
-    job = SimpleNamespace(judge=Scored(score(), score()), graph_step=None, sample="sample", counts=NONE_LEFT_OUT)
+    job = SimpleNamespace(
+        validation=SimpleNamespace(split=()),
+        judge=Scored(score(), score()),
+        graph_step=None,
+        sample="sample",
+        counts=NONE_LEFT_OUT,
+    )
     found = step_report.measure_step(small, made, job, SimpleNamespace(timed_here=timed_here), manifest)
     assert asked == ([(artifact_of(small), made, "sample")] if raced else [])
     assert found.latency == (Change(before=2.0, after=3.0) if raced else None)
