@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketzoo.compress.samples.images import ImageMaker
+from pocketzoo.compress.samples.tokens import TokenMaker
 from pocketzoo.core.arrays import Arrays, batch_size, joined, named, rows
 
 Ids = npt.NDArray[np.int64]
 Make = Callable[[np.random.Generator], tuple[Arrays, int]]  # -> one more sample (a batch of one), and its source
 Maker = Callable[[Sequence[Arrays], Ids, Any], Make | None]  # (samples in batches of one, their sources, image spec)
 
-MAKERS: tuple[Maker, ...] = (ImageMaker.of,)
+MAKERS: tuple[Maker, ...] = (ImageMaker.of, TokenMaker.of)
 POOL = 32 * 2**20  # bytes of samples that others are made of at a time, some of each source
 TOGETHER = 8  # samples of a batch that is made
 
@@ -38,20 +39,25 @@ class FurtherSamples:
     seed: int = 0
 
     def __iter__(self) -> Iterator[Arrays]:
-        """In batches of ``TOGETHER``, or of one where shapes differ."""
-        waiting: list[Arrays] = []
-        for sample, _ in self._made():
-            if waiting and (_shapes(sample) != _shapes(waiting[0]) or len(waiting) == TOGETHER):
-                yield joined(waiting)
-                waiting = []
-            waiting.append(sample)
-        if waiting:
-            yield joined(waiting)
+        """In batches of ``TOGETHER`` at most, of one shape each."""
+        for batch in self._batches():
+            yield joined([sample for sample, _ in batch])
 
     @property
     def groups(self) -> Ids:
         """The source (count,) of each, one of those of the samples."""
-        return np.array([source for _, source in self._made()], np.int64)
+        return np.array([source for batch in self._batches() for _, source in batch], np.int64)
+
+    def _batches(self) -> Iterator[list[tuple[Arrays, int]]]:
+        """Those of a shape wait for one another, so that texts of many lengths make few batches."""
+        waiting: dict[tuple[tuple[int, ...], ...], list[tuple[Arrays, int]]] = {}
+        for sample, source in self._made():
+            batch = waiting.setdefault(tuple(x.shape for x in sample.values()), [])
+            batch.append((sample, source))
+            if len(batch) == TOGETHER:
+                yield list(batch)
+                batch.clear()
+        yield from (batch for batch in waiting.values() if batch)
 
     def _made(self) -> Iterator[tuple[Arrays, int]]:
         make = _maker(self.samples)
@@ -127,7 +133,3 @@ def _turns(groups: Ids) -> Ids:
 
 def _bytes(sample: Arrays) -> int:
     return sum(x.nbytes for x in sample.values())
-
-
-def _shapes(sample: Arrays) -> dict[str, tuple[int, ...]]:
-    return {name: x.shape for name, x in sample.items()}
