@@ -21,6 +21,12 @@ def source_sentences(manifest: Manifest) -> Iterator[str]:
     facts: dict[str, Any] = manifest.provenance.get("calibration", {})
     report = manifest.steps[-1].report if manifest.steps else StepReport()
     scores, sources = report.calibration, facts.get("sources")
+    if made_of := facts.get("synthetic"):
+        yield (
+            f"calibrated on {_counted(facts.get('samples', 0), 'synthetic sample')} (from {made_of}): no accuracy was "
+            "measured, and all figures are of such samples; with data of your own the result is better, and is known"
+        )
+        return
     if not isinstance(sources, int) or not sources:
         return
     by = facts.get("grouped_by")

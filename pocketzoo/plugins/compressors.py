@@ -128,6 +128,7 @@ def pocketzoo_compressors() -> list[Compressor]:
     return [
         ModuleCompressor(
             name="prune",
+            synthetic="resembling",
             summary="remove channels, or set single weights to zero",
             config=PruneConfig,
             plan_type=PrunePlan,
@@ -138,6 +139,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         ),
         ModuleCompressor(
             name="low-rank",
+            synthetic="resembling",
             summary="replace layers by two or three smaller ones (SVD, Tucker-2, spatial)",
             config=LowRankConfig,
             plan_type=LowRankPlan,
@@ -157,6 +159,7 @@ def pocketzoo_compressors() -> list[Compressor]:
         ),
         GraphCompressor(
             name="int8",
+            synthetic="any",
             precision="int8",
             summary="quantize weights and activations to int8",
             config=Int8Config,

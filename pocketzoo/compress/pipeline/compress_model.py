@@ -79,7 +79,7 @@ def compress(
         out: Where the new bundle is written. Finished steps are kept next to it while the run lasts: after a kill the
             same call resumes from there.
         data: What ``load_data`` reads, or a data set. Samples of its training split calibrate, the validation split
-            decides, the test split measures.
+            decides, the test split measures. "none": there is none, and samples are made of what the model tells.
         steps: In order, each a ``Step("int8", Int8Config())``, or a bare config where exactly one registered compressor
             declares its type. They come after those of ``recipe``.
         recipe: A recipe's file, of steps or of a whole job: of that, ``[compress]`` is read. What it says of

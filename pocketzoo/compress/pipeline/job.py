@@ -13,6 +13,7 @@ from pocketzoo.compress.pipeline.graph_scores import Judge, judged_outputs
 from pocketzoo.compress.pipeline.recipe import read_compress_section, read_steps
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings, Limits
 from pocketzoo.compress.pipeline.step_lookup import compressors_of
+from pocketzoo.compress.samples.no_data import check_without_data, is_none, without_data
 from pocketzoo.core.arrays import Arrays, batch_size
 from pocketzoo.core.errors import DataError, RecipeError, UnsupportedModelError
 from pocketzoo.core.keys import cache_key
@@ -186,6 +187,7 @@ class Job:
             "sources": self.counts.calibration,
             "left_out_sources": self.counts.left_out if self.counts.fair else 0,
             "grouped_by": self.counts.by,
+            **({"synthetic": self.dataset.synthetic} if self.dataset.synthetic else {}),
             "skipped": len(skipped.names),
             **({"skipped_samples": skipped.listed()} if skipped.names else {}),
         }
@@ -229,24 +231,30 @@ def prepare(
         known.get("target", name)
     settings = _with_recipe(settings, known)
     pairs = _spread(compressors_of(settings.steps, known), settings.min_sqnr)
+    if no_data := is_none(data):
+        check_without_data(pairs, settings.max_drop)
     source = open_model(model, registry=resolver, progress=progress)
     _check_order(pairs, source)
     task = open_task(source.manifest, known)
     settings = _with_outputs(settings, source, task)
     targets = tuple(known.get("target", name) for name in settings.targets)
     say_refused(source.graphs("").values(), targets, progress)
-    rows = Skipped() if settings.skip_bad else None
-    dataset = load_data(
-        data,
-        seed=settings.seed,
-        **reading_of(task),
-        skipped=rows,
-        reads=source.manifest.processor,
-        fitted=source.manifest.data_columns,
-        registry=known,
-        progress=progress,
-    )
     processor = processor_of(source, known)
+    if no_data:
+        dataset = without_data(
+            source, processor, pairs, settings.samples, resolver, seed=settings.seed, progress=progress
+        )
+    else:
+        dataset = load_data(
+            data,
+            seed=settings.seed,
+            **reading_of(task),
+            skipped=Skipped() if settings.skip_bad else None,
+            reads=source.manifest.processor,
+            fitted=source.manifest.data_columns,
+            registry=known,
+            progress=progress,
+        )
     facts = model_facts(source, processor, known)
     dataset = without_targets(dataset) if task is None else task.prepared(dataset, facts)
     if settings.max_drop is not None and not len(dataset.split("val")):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from pocketzoo.core.progress import Progress
 
 Samples = Iterable["Arrays"]  # batches of the model's inputs, by name and in its order; iterable more than once
+# What samples a step can do with where there are no real ones: any of the right form (ranges are found on them), only
+# such as resemble those of training (weights are fitted to them), or none.
+SyntheticUse = Literal["any", "resembling", "none"]
 BUDGETS = frozenset({"min_sqnr", "max_drop"})  # fields of configs that hold a step to one: dB, fraction of the metric
 C = TypeVar("C")
 P = TypeVar("P")
@@ -60,6 +63,7 @@ class _Named(Generic[C, P]):
     weaker: Callable[[C, float], C] | None = None
     # What a plan does, layer by layer: shown by --dry-run and the report, and kept in the bundle.
     describe: Callable[[P], Iterable[LayerDecision]] | None = None
+    synthetic: SyntheticUse = "none"  # what of samples that were made up it takes (``compress --data none``)
 
     @property
     def budgets(self) -> frozenset[str]:

@@ -109,6 +109,7 @@ class Dataset:
     read: DataColumns | None = None  # of a table: which of its columns samples and targets are
     header: tuple[str, ...] = ()  # of a table: all its columns
     skipped: tuple[str, ...] = ()  # samples that its reader left out since they cannot be read, by name
+    synthetic: str = ""  # what its samples were made of, where nobody took them: "the model's batch-norm statistics"
 
     def split(self, name: SplitName) -> Split:
         """A split; a data set that came as one piece is that piece under every name."""

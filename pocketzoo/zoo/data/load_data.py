@@ -31,6 +31,7 @@ from pocketzoo.zoo.data.table_files import SUFFIXES
 from pocketzoo.zoo.data.tables import Columns, read_table
 from pocketzoo.zoo.data.target_kinds import of_kind
 
+NONE = "none"  # what compress takes in place of data
 NAMED = ("text", "label", "encoding", "delimiter", "group")  # what a reference may name after its question mark
 
 
@@ -147,6 +148,10 @@ def _load(
         raise DataError(
             f"{path} is {'a bundle, not' if bundle else 'not'} a data set",
             "give a folder of images or other samples, an .npz with x and y, a table, or a registered name",
+        )
+    if place == NONE and not path.exists() and place not in registry.entries("dataset"):
+        raise DataError(
+            f"{NONE} is no data set: compress alone does without data", "give a folder, a table or a registered name"
         )
     if not path.exists() and (path.suffix or len(path.parts) > 1):
         raise DataError(f"there is no data set at {path}", "check the path")
