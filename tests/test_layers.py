@@ -33,7 +33,7 @@ ROOMS = [
     "measure",
     "train/distributed", "train/augment", "train", "train/agents",
     "compress", "compress/samples", "compress/statistics", "compress/pruning", "compress/low_rank",
-    "compress/quantization", "compress/distillation", "compress/pipeline",
+    "compress/quantization", "compress/quantization/precision", "compress/distillation", "compress/pipeline",
     "deploy", "deploy/triton", "deploy/check", "deploy/device",
     "reports/measured", "reports/charts", "reports",
     "workflows",

@@ -14,14 +14,21 @@ from common import Samples, measured
 from pocketzoo import default_registry
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import int8
+from pocketzoo.compress.quantization.calibration import one_by_one
+from pocketzoo.compress.quantization.precision.faster_in_float import tune
+from pocketzoo.zoo.backends.open_backend import timer_of
 
 
 def main() -> None:
     (target, _, count), graph, samples, out = sys.argv[1].partition(":"), *map(Path, sys.argv[2:])
     with measured():
         model = onnx.load(graph)
-        plan = int8.plan(model, Int8Config(), Samples(samples, count=int(count) if count else None))
-        onnx.save(int8.apply(model, plan, default_registry().get("target", target)), out)
+        given, registry = Samples(samples, count=int(count) if count else None), default_registry()
+        spec = registry.get("target", target)
+        plan = int8.plan(model, Int8Config(), given)
+        if timer := timer_of(spec, registry):
+            plan = tune(model, plan, next(one_by_one(model, given)), spec, timer)
+        onnx.save(int8.apply(model, plan, spec), out)
 
 
 if __name__ == "__main__":

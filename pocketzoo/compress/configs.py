@@ -104,6 +104,7 @@ class Int8Config:
     activations: Literal["static", "dynamic", "auto"] = "auto"
     smooth: bool = True  # SmoothQuant: move scales of input channels into the weights of such layers
     embeddings: bool = True  # quantize embedding tables too, where the target supports it
+    only_faster: bool = True  # keep layers in float that a target is faster with, timed; false: reproducible plans
     skip: tuple[str, ...] = ()  # layers to keep in float, by name or glob
     min_sqnr: float | None = None  # dB against the float graph; layers are kept in float until it is reached
     max_drop: float | None = None  # maximum loss of the metric against the float graph, 0-1; likewise

@@ -126,5 +126,7 @@ class Int8Plan:
     left: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[str, Int8Plan] = field(default_factory=dict)  # of branches and bodies in nodes, by their places
     excluded: tuple[str, ...] = ()  # layers that are left in float for a budget; their ranges are still in ``ranges``
+    # Target -> layers that it computes faster in float, with the measured times: there they stay float.
+    faster: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sha256: str = ""  # of ``tensors``
     tensors: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False, metadata={"separate": True})

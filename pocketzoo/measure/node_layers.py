@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import onnx
 
 from pocketzoo.zoo.graphs.index import GraphIndex
+from pocketzoo.zoo.graphs.node import layer_name
 from pocketzoo.zoo.graphs.operators import runs_layer
 
 
@@ -18,6 +19,7 @@ class NodeLayers:
         self.index = index
         self.named = {node.name: node for node in index.nodes if node.name}
         # "conv.weight", "conv.bias": the layers that have parameters
+        self.weights = {node.input[1]: layer_name(node.input[1]) for node in index.nodes if index.is_layer(node)}
         self.known = {name.rpartition(".")[0] for name in index.constants if "." in name}
 
     def of(self, node: onnx.NodeProto, name: str, before: Sequence[str]) -> str:
@@ -38,6 +40,8 @@ class NodeLayers:
 
     def _owner(self, tensor: str) -> str:
         """The layer whose parameter this is, whatever was added to its name: "conv.weight_quantized", "conv.bias"."""
+        if layer := self.weights.get(tensor.removesuffix("_quantized")):
+            return layer
         parts = tensor.split(".")
         for end in range(len(parts) - 1, 0, -1):
             if (layer := ".".join(parts[:end])) in self.known:

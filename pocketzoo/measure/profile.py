@@ -167,7 +167,7 @@ def profile(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ran:
+class ProfiledGraph:
     """One graph's nodes in the order they run in, the milliseconds of a whole run, and the number of runs."""
 
     path: Path
@@ -176,12 +176,14 @@ class _Ran:
     runs: int
 
 
-def _graph_of(end: End, name: str, bundle: Bundle, x: Arrays, threads: int, seconds: float, progress: Progress) -> _Ran:
+def _graph_of(
+    end: End, name: str, bundle: Bundle, x: Arrays, threads: int, seconds: float, progress: Progress
+) -> ProfiledGraph:
     """One graph of an artifact, on what it first reads while a batch runs to the end: of a sequence, one call."""
     path = end.artifact.graph(name)
     progress.say(f"running {path.name}")
     for read in end.calls(name, [end.sample(x)], partial(OnnxRunner, threads=threads)):
-        return _graph(path, bundle.graph("", name), read, threads, seconds)
+        return profile_graph(path, bundle.graph("", name), read, threads, seconds)
     raise BundleError(f"{path.name} reads nothing of a sample", "it cannot be profiled")
 
 
@@ -202,7 +204,12 @@ def layer_in(names: Sequence[str], graph: str, layer: str) -> str:
     return f"{graph}:{layer}" if layer and len(names) > 1 else layer
 
 
-def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> _Ran:
+def profile_graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: float) -> ProfiledGraph:
+    """Run a graph under onnxruntime's profiler; layers are named as in ``float_graph``, which it was encoded from.
+
+    Raises:
+        BundleError: it does not run on ``x``, or not the same nodes each time.
+    """
     with scratch_folder() as folder:
         rewritten = folder / "optimized.onnx"
         session = open_session(path, threads=threads, profile=f"{folder}/run", optimized=rewritten)
@@ -249,7 +256,7 @@ def _graph(path: Path, float_graph: Path, x: Arrays, threads: int, seconds: floa
             )
         )
         makers |= dict.fromkeys(node.output, i)
-    return _Ran(path, nodes, float(_middle(wholes[:, None])[0]), len(times))
+    return ProfiledGraph(path, nodes, float(_middle(wholes[:, None])[0]), len(times))
 
 
 def _clock(threads: int) -> Callable[[], float]:
@@ -326,7 +333,7 @@ def torch_layers(module: Any) -> list[str]:
     return taken
 
 
-def _left(bundle: Bundle, graph: _Ran) -> list[Left]:
+def _left(bundle: Bundle, graph: ProfiledGraph) -> list[Left]:
     """The layers with weights that run in float, in graph order, with the reason that the plan or the kernels give."""
     said = {layer: str(why) for step in bundle.manifest.steps for layer, why in step.report.float_layers.items()}
     left = []

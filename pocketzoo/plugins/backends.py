@@ -9,7 +9,7 @@ from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.backends.onnxruntime.facts import former_facts as former_onnxruntime
 from pocketzoo.zoo.backends.tensorrt.facts import NvidiaFacts
 from pocketzoo.zoo.backends.tensorrt.facts import former_facts as former_nvidia
-from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Check, RuntimeSpec, TritonModel
+from pocketzoo.zoo.catalog.backend import Backend, BackendSpec, Check, GraphTimer, RuntimeSpec, TritonModel
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
 from pocketzoo.zoo.catalog.specs import TargetSpec
 
@@ -42,6 +42,12 @@ def _graphs_in_triton(target: TargetSpec) -> TritonModel:
     from pocketzoo.zoo.backends.onnxruntime.backend import triton_model
 
     return triton_model(target)
+
+
+def _times_on_cpus(target: TargetSpec) -> GraphTimer | None:
+    from pocketzoo.measure.layer_times import timer_of
+
+    return timer_of(target)
 
 
 def _torch() -> Backend:
@@ -95,6 +101,7 @@ def pocketzoo_backends() -> list[BackendSpec]:
             facts=OnnxruntimeFacts,
             examine=_examine_providers,
             triton=_graphs_in_triton,
+            timer=_times_on_cpus,
             former_facts=former_onnxruntime,
         ),
         BackendSpec(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from pocketzoo.core.arrays import Arrays
+    from pocketzoo.zoo.catalog.backend import GraphTimer
 
 
 def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec) -> PrunePlan:
@@ -99,6 +100,14 @@ def _apply_int8(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelP
     return int8.apply(model, plan, target)
 
 
+def _tune_int8(
+    model: ModelProto, plan: Int8Plan, config: Int8Config, x: Arrays, target: TargetSpec, timer: GraphTimer
+) -> Int8Plan:
+    from pocketzoo.compress.quantization.precision import faster_in_float
+
+    return faster_in_float.tune(model, plan, x, target, timer) if config.only_faster else plan
+
+
 def _exclude_int8(plan: Int8Plan, layers: Collection[str]) -> Int8Plan:
     from pocketzoo.compress.quantization import int8
 
@@ -166,6 +175,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             plan_type=Int8Plan,
             plan=_plan_int8,
             sketch=_sketch_int8,
+            tune=_tune_int8,
             apply=_apply_int8,
             describe=describe_int8,
             channel_multiple=_int8_multiple,

@@ -45,7 +45,9 @@ def _describe_int8(plan: Int8Plan) -> Iterator[LayerDecision]:
     dynamic = set(plan.dynamic)
     for name in plan.layers:
         what = "int8, dynamic where the target can" if name in dynamic else "int8"
-        yield LayerDecision(layer=name, what=what, precision="int8")
+        floats = {target: layers[name] for target, layers in plan.faster.items() if name in layers}
+        what = f"{what}; float32 for {', '.join(floats)}" if floats else what
+        yield LayerDecision(layer=name, what=what, precision="int8", floats=floats)
     for name in plan.excluded:
         yield LayerDecision(layer=name, what="stays in float", why="the budget excludes it")
     for body in plan.bodies.values():

@@ -214,7 +214,7 @@ def _forecast(job: Job) -> list[StepRecord]:
             planned, sizes = PlannedGraphs(graphs), list[int]()
             for target in job.targets:
                 models = {n: compressor.apply(each.model, each.plan, target) for n, each in graphs.items()}
-                in_float[target.name] = planned.in_float(compressor, models)
+                in_float[target.name] = planned.in_float(compressor, models, target)
                 sizes.append(sum(map(message_bytes, models.values())))
             plan, cost = plans.pop(MODEL, {}), replace(before, bytes=sizes[0])
         taken.append(
@@ -339,5 +339,7 @@ def _measure(draft: Draft, name: str, job: Job) -> None:
                 gpu="" if gpu is None else gpu.name,
             )
         ),
-        layers={c.target or "float": tuple(layer_table(manifest.steps, job, c.files, new[0].files)) for c in new},
+        layers={
+            c.target or "float": tuple(layer_table(manifest.steps, job, c.files, new[0].files, c.target)) for c in new
+        },
     )

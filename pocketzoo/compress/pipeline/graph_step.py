@@ -20,8 +20,15 @@ from pocketzoo.compress.pipeline.further_ends import take_further_ends
 from pocketzoo.compress.pipeline.graph_scores import NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
 from pocketzoo.compress.pipeline.layers_in_float import calls_of, own_judge_of, within_budget
-from pocketzoo.compress.pipeline.planned_graph import PlannedGraphs, apply_to_graph, check_names, plan_graph
+from pocketzoo.compress.pipeline.planned_graph import (
+    PlannedGraph,
+    PlannedGraphs,
+    apply_to_graph,
+    check_names,
+    plan_graph,
+)
 from pocketzoo.compress.pipeline.step_report import measure_step
+from pocketzoo.compress.quantization.calibration import one_by_one
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.driver import Artifact
 from pocketzoo.zoo.artifacts.drivers import artifact_of, ends
@@ -140,7 +147,22 @@ def plan_graphs(attempt: Attempt, compressor: GraphCompressor[Any, Any], job: Jo
         )
         for name in end.graphs
     }
-    return PlannedGraphs(graphs, judge=own_judge_of(attempt, compressor, job))
+    tuned = {name: _tuned(attempt, compressor, name, graph, job) for name, graph in graphs.items()}
+    return PlannedGraphs(tuned, judge=own_judge_of(attempt, compressor, job))
+
+
+def _tuned(
+    attempt: Attempt, compressor: GraphCompressor[Any, Any], name: str, graph: PlannedGraph, job: Job
+) -> PlannedGraph:
+    """A graph's plan as it is fastest on each target that can be timed here."""
+    if compressor.tune is None or not job.timers:
+        return graph
+    plan, x = graph.plan, next(one_by_one(graph.model, calls_of(attempt, name, job.graph_samples)))
+    for target in job.targets:
+        if timer := job.timers.get(target.name):
+            job.progress.say(f"{compressor.name} for {target.name}: timing layers")
+            plan = compressor.tune(graph.model, plan, attempt.config, x, target, timer)
+    return replace(graph, plan=plan)
 
 
 def apply_to_graphs(
@@ -153,7 +175,7 @@ def apply_to_graphs(
         for name, graph in planned.graphs.items():
             paths[name], models[name] = apply_to_graph(compressor, name, graph, target, draft)
             unchanged = unchanged and same_graph(graph.model, models[name])
-        in_float = planned.in_float(compressor, models)
+        in_float = planned.in_float(compressor, models, target)
         applied.append(AppliedGraphs(target, replace(artifact, graphs=paths), unchanged, in_float))
     return tuple(applied)
 

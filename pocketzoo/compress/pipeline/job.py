@@ -22,8 +22,10 @@ from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.core.typed import to_plain
 from pocketzoo.zoo.artifacts.drivers import artifact_of, open_artifact
 from pocketzoo.zoo.backends.onnxruntime.runner import OnnxRunner
+from pocketzoo.zoo.backends.open_backend import timer_of
 from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
+from pocketzoo.zoo.catalog.backend import GraphTimer
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
 from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
 from pocketzoo.zoo.catalog.described import provider
@@ -76,6 +78,7 @@ class Job:
     providers: Mapping[str, str]  # of the compressors by name: who brings each, for the record
     sources: Sequence[str]  # of the plugins that bring steps, targets and modules: version and digest of each
     counts: SourceCounts  # of the samples that calibrate, and of those that judge
+    timers: Mapping[str, GraphTimer]  # by target, of those whose graphs can be timed here as they will run
     lacks_graphs: bool  # whether the source can be given graphs that it has not, for a step on graphs to compress too
     progress: Progress
 
@@ -285,6 +288,7 @@ def prepare(
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if modules else None,
         sources=_sources(resolver, source, modules, pairs, task, settings.targets),
+        timers={target.name: timer for target in targets if (timer := timer_of(target, known)) is not None},
         lacks_graphs=lacks,
         progress=progress,
     )

@@ -16,7 +16,7 @@ from pocketzoo.zoo.models.model_costs import graph_costs
 
 
 def layer_table(
-    steps: Sequence[StepRecord], job: Job, files: Sequence[Path], floats: Sequence[Path]
+    steps: Sequence[StepRecord], job: Job, files: Sequence[Path], floats: Sequence[Path], target: str = ""
 ) -> list[LayerCost]:
     """The cost of each layer of one candidate; ``floats`` are the graphs before the step on the graph, or its own.
 
@@ -29,7 +29,7 @@ def layer_table(
         for step in steps
         if encoded or job.form(step.compressor) == "module"
         for decision in step.decisions
-        if decision.precision
+        if decision.precision and target not in decision.floats
     }
     last = job.graph_step[0] if encoded and job.graph_step is not None else None
     if last is not None and last.describe is None:

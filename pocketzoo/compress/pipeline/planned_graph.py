@@ -43,17 +43,19 @@ class PlannedGraphs:
     float_why: str = ""  # and what they do not meet without
     judge: Judge | None = None  # of graphs against the float ones; None where nothing holds them to a budget
 
-    def in_float(self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto]) -> dict[str, str]:
+    def in_float(
+        self, compressor: GraphCompressor[Any, Any], models: Mapping[str, onnx.ModelProto], target: TargetSpec
+    ) -> dict[str, str]:
         """Every layer that the graphs made for a target have in float, at any depth, and why.
 
         As the budget, or the plan of its graph, says.
         """
         several = len(self.graphs) > 1
         said = {
-            f"{name}:{decision.layer}" if several else decision.layer: decision.why
+            f"{name}:{decision.layer}" if several else decision.layer: why
             for name, graph in self.graphs.items()
             for decision in compressor.decisions(graph.plan)
-            if decision.why
+            if (why := decision.why or decision.floats.get(target.name))
         }
         said |= {layer: f"{FOR_BUDGET} ({effect})" for layer, effect in self.float_layers.items()}
         layers = (f"{name}:{n}" if several else n for name, model in models.items() for n in float_layers(model))

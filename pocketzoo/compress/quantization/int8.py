@@ -205,7 +205,7 @@ def apply(model: ModelProto, plan: Int8Plan, target: TargetSpec) -> ModelProto:
     Raises:
         BundleError: the plan's tensors are missing, or those of another plan.
     """
-    quantized = _write(model, plan, target)
+    quantized = _write(model, exclude(plan, plan.faster.get(target.name, ())), target)
     check_standard(quantized)
     return quantized
 

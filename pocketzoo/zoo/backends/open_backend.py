@@ -20,7 +20,7 @@ from pocketzoo.core.errors import (
 from pocketzoo.core.names import RULE, is_name
 from pocketzoo.core.optional import version_of_first
 from pocketzoo.core.progress import SILENT, Progress
-from pocketzoo.zoo.catalog.backend import METHODS, Backend, BackendSpec, Runner, RuntimeSpec
+from pocketzoo.zoo.catalog.backend import METHODS, Backend, BackendSpec, GraphTimer, Runner, RuntimeSpec
 from pocketzoo.zoo.catalog.engine_options import EngineOptions
 from pocketzoo.zoo.catalog.registry import Registry
 from pocketzoo.zoo.catalog.specs import TargetSpec
@@ -120,6 +120,18 @@ def backend_of(target: TargetSpec, registry: Registry) -> tuple[BackendSpec | No
             "correct facts= where the target is declared",
         )
     return spec, target
+
+
+def timer_of(target: TargetSpec, registry: Registry) -> GraphTimer | None:
+    """What times graphs for a target here, on one thread; None where nothing does, or where its back end fails."""
+    try:
+        spec, target = backend_of(target, registry)
+        if spec is None or spec.timer is None:
+            return None
+        with blaming(spec, "does not say how it times graphs"):
+            return spec.timer(target)
+    except PocketzooError:  # what is decided by measured latency is left out; who runs graphs there says it
+        return None
 
 
 def with_facts(target: TargetSpec, registry: Registry) -> TargetSpec:

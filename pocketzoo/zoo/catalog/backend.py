@@ -130,6 +130,19 @@ class Backend(Protocol):
         """
 
 
+class GraphTimer(Protocol):
+    """Times graphs on this machine as a target runs them: in the thread that calls, and nowhere else."""
+
+    def open(self, graph: Path) -> Runner:
+        """The graph, ready to run."""
+
+    def layers(self, graph: Path, original: Path, x: Arrays) -> Mapping[str, float]:
+        """Milliseconds of each layer for ``x``, by its name in the float graph ``original`` that it was encoded from.
+
+        Those whose time is not known are left out.
+        """
+
+
 METHODS = ("why_not", "support", "check", "build", "load")  # that each back end has
 
 
@@ -158,6 +171,9 @@ class BackendSpec:
     built_here: Callable[[str], bool] | None = None
     examine: Callable[[], Iterable[Check]] | None = None  # what ``doctor`` says of it besides its runtimes
     triton: Callable[[TargetSpec], TritonModel] | None = None  # raises ExportError where Triton does not run it
+    # What times graphs for a target on this machine; None where nothing here runs them as they will run there. What
+    # is decided by measured latency is left out then.
+    timer: Callable[[TargetSpec], GraphTimer | None] | None = None
     # ``facts`` of the fields that a TargetSpec had in the previous release; None where they are none of its own.
     former_facts: Callable[[Mapping[str, Any]], Any] | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pocketzoo.core.errors import PluginError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pocketzoo.core.arrays import Arrays
     from pocketzoo.core.progress import Progress
+    from pocketzoo.zoo.catalog.backend import GraphTimer
 
 Samples = Iterable["Arrays"]  # batches of the model's inputs, by name and in its order; iterable more than once
 # What samples a step can do with where there are no real ones: any of the right form (ranges are found on them), only
@@ -47,6 +48,8 @@ class LayerDecision:
     what: str  # "out 64 -> 45", "16 values", "stays dense"
     why: str = ""  # it stays as it is, and why; "" for one that is compressed
     precision: str = ""  # what the plan stores its weight in: "int8"; "": as it was. Only these can be excluded
+    # Targets that have it in floats all the same, and why.
+    floats: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,9 @@ class GraphCompressor(_Named[C, P]):
     # A plan in a fraction of the time, whose graph is as fast and need not be as accurate: what steps before it are
     # timed by. None: ``plan`` itself.
     sketch: Callable[[onnx.ModelProto, C, Samples], P] | None = None
+    # ``tune(graph, plan, config, x, target, timer)``: the plan as it is fastest on one target, timed on the sample
+    # ``x``; for other targets it stays as it is. None: nothing of it hangs on measured latency.
+    tune: Callable[[onnx.ModelProto, P, C, Arrays, TargetSpec, GraphTimer], P] | None = None
 
     def __post_init__(self) -> None:
         if self.exclude is not None and self.describe is None:

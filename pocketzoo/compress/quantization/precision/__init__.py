@@ -1,0 +1,1 @@
+"""Which layers of a quantized graph stay in float because that is faster."""
