@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 Int8Array = npt.NDArray[np.int8]
 Numbers = npt.NDArray[Any]  # of a type of 8 bits
 
-DAMPING = 1e-2  # of the mean diagonal that H gets added: it is of few samples, and inputs have errors of their own
+DAMPING = 1e-1  # of the mean diagonal that H gets added: it is of few samples, and inputs have errors of their own
 BLOCK = 64  # columns whose errors are handed on together
 WHOLE = 2304  # rows of a Hessian up to which LAPACK, which copies what it is given, gets it at once;
 PART = 512  # of a larger one that many

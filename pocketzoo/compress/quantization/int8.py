@@ -128,14 +128,17 @@ def _plan_graph(model: ModelProto, config: Int8Config, samples: Iterable[Arrays]
         tensors=tensors,
     )
     trial = Trial(model, samples, _encoded_for_both)
-    if unknown is not None and unknown.prefers_whole(model, static, _encoded_for_both):
+    if keeps_all := unknown is not None and unknown.prefers_whole(model, static, _encoded_for_both):
         static = replace(static, ranges=whole)
     suited = dynamic.suits(index, [node.input[1] for node in layers])
     chosen = static
     if suited and config.activations != "static":
         chosen = replace(static, dynamic=tuple(map(layer_name, suited)))
         if config.activations == "auto":
-            chosen = min(static, chosen, key=lambda each: sum(trial.noise(each).values()))
+            chosen = min(static, chosen, key=lambda each: (
+                sum(trial.noise(each).values()) if unknown is None
+                else unknown.error(model, each, _encoded_for_both, whole=keeps_all)
+            ))  # fmt: skip
     if not refine or config.min_sqnr is not None or config.max_drop is not None:  # these are searched for what they ask
         return chosen
     found = sensitive_layers(

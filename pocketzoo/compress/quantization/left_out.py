@@ -1,4 +1,4 @@
-"""Whether ranges that cut rare values off hold on samples that they know nothing of.
+"""Whether plans hold on samples that they know nothing of: ranges that cut rare values off, and ranges at all.
 
 What is run after calibration is drawn from the world, where some samples reach further than any that calibrated. A
 range with the least error over all values may give away what just those samples are told by, and the samples that
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto
 
 from pocketzoo.compress.configs import Int8Config
@@ -43,6 +44,14 @@ class LeftOut:
     cut: Mapping[str, Range]
     whole: Mapping[str, Range]
 
+    def error(self, model: ModelProto, plan: Int8Plan, encode: Encode, *, whole: bool) -> float:
+        """Of all outputs together, of a plan with ranges that know none of the samples that reach furthest.
+
+        Static ranges look better than dynamic ones on what they were made of, where those know nothing.
+        """
+        unknown = replace(plan, ranges=self.whole if whole else self.cut)
+        return sum(Trial(model, self.furthest, encode).noise(unknown).values())
+
     def prefers_whole(self, model: ModelProto, plan: Int8Plan, encode: Encode) -> bool:
         """Whether ranges had better hold all that was seen.
 
@@ -62,22 +71,22 @@ def left_out(
 ) -> LeftOut | None:
     """What a fifth of the samples is left out of, those that reach furthest; None where samples are few.
 
-    ``ranges`` makes those of a graph by a rule.
+    Whole sources are left out, where the samples say what they are of. ``ranges`` makes those of a graph by a rule.
     """
     count = min(seen.samples // PART, MOST)
     if config.ranges != "auto" or count < LEAST or not seen.ends:
         return None
     reaches = [np.maximum(np.maximum(-low, high), FAINT) for low, high in seen.ends.values()]
-    order = np.argsort(-np.log2(reaches).sum(0), kind="stable")
-    gone = order[:count].tolist()
+    far = np.log2(reaches).sum(0)
+    gone = furthest_of(far, getattr(samples, "groups", None), count)
+    rest = [place for place in np.argsort(-far, kind="stable").tolist() if place not in set(gone)]
 
     def chosen(places: Iterable[int]) -> Iterator[Arrays]:
         wanted = set(places)
         return (sample for i, sample in enumerate(one_by_one(model, samples)) if i in wanted)
 
     furthest, others = (
-        [_copy(sample) for sample in chosen(places[:: -(-len(places) // TRIED)])]
-        for places in (gone, order[count:].tolist())
+        [_copy(sample) for sample in chosen(places[:: -(-len(places) // TRIED)])] for places in (gone, rest)
     )
     histograms = _without(model, seen.histograms, Repeated(lambda: chosen(gone)))
     for name, histogram in histograms.items():
@@ -85,6 +94,25 @@ def left_out(
         histogram.low, histogram.high = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
     cut, whole = (ranges(histograms, each) for each in (config, replace(config, ranges=WHOLE)))
     return LeftOut(furthest, others, cut, whole)
+
+
+def furthest_of(far: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.int64] | None, count: int) -> list[int]:
+    """Which samples to leave out of N that reach so ``far`` (N,), the furthest first: ``count`` or, of sources, more.
+
+    ``ids`` (N,) are the sources. Those whose samples reach furthest in the mean go as a whole, as long as most samples
+    stay; where they are too large for that, or not known, each sample counts by itself.
+    """
+    order: list[int] = np.argsort(-far, kind="stable").tolist()
+    if ids is None or len(ids) != len(far):
+        return order[:count]
+    sources, number = np.unique(ids, return_inverse=True)
+    means = np.bincount(number, far) / np.bincount(number)
+    gone: list[int] = []
+    for source in np.argsort(-means, kind="stable").tolist():
+        own = [place for place in order if number[place] == source]
+        if len(gone) < count and len(gone) + len(own) <= max(2 * count, 1) and len(gone) + len(own) < len(far):
+            gone += own
+    return gone if len(gone) >= count and len(sources) > 1 else order[:count]
 
 
 def _copy(sample: Arrays) -> Arrays:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from pocketzoo.compress.configs import Int8Config
 from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.calibration import observe
-from pocketzoo.compress.quantization.left_out import LEAST, PART, left_out
+from pocketzoo.compress.quantization.left_out import LEAST, PART, furthest_of, left_out
+from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.tasks.agreement import sqnr
 
@@ -101,3 +104,41 @@ def test_few_samples_leave_none_out():
     assert chosen(noise(PART * LEAST - 1, 4)) is None
     assert chosen(noise(PART * LEAST, 4)) is not None
     assert chosen(noise(40, 4), ranges="minmax") is None
+
+
+FAR = np.array([5.0, 1.0, 4.0, 1.0, 3.0, 1.0, 2.0, 1.0, 6.0, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("ids", "gone"),
+    [
+        (None, [8, 0, 2]),
+        (np.arange(12), [8, 0, 2]),  # each its own
+        (np.zeros(12, int), [8, 0, 2]),  # one source has nothing that could be left out
+        (np.repeat(np.arange(6), 2), [8, 9, 0, 1]),  # of 8 and 9 the mean is 3.5, of 0 and 1 it is 3, of 2 and 3 2.5
+        (np.tile(np.arange(4), 3), [8, 0, 4]),
+        (np.repeat(np.arange(2), 6), [0, 2, 4, 1, 3, 5]),  # the first reaches further in the mean
+        (np.array([0] * 11 + [1]), [8, 0, 2]),  # one source has nearly all
+        (np.zeros(5, int), [8, 0, 2]),  # of other samples
+    ],
+)
+def test_whole_sources_are_left_out_where_they_are_known(ids, gone):
+    found = furthest_of(FAR, ids, 3)
+    assert found == gone
+    if ids is not None and len(ids) == 12 and len(found) != 3:
+        assert not set(ids[found]) & set(np.delete(ids, found))
+
+
+def test_ranges_are_judged_on_samples_that_they_do_not_know():
+    """The range of those left out is ten times as far: what was made of all of them looks as if it held."""
+    samples = noise(40, 5)
+    samples[::8] *= 10
+    seen = observe(graph(), ["x"], [samples])
+    found = left_out(graph(), [samples], seen, Int8Config(), lambda histograms, config: {
+        name: histogram.range(config) for name, histogram in histograms.items()
+    })  # fmt: skip
+    plan = int8.plan(graph(), Int8Config(), [samples], refine=False)
+    encode = partial(int8.apply, target=CPU)
+    unknown = found.error(graph(), plan, encode, whole=True)
+    known = sum(Trial(graph(), found.furthest, encode).noise(plan).values())
+    assert unknown > 100 * known
