@@ -1,7 +1,7 @@
 """Sentences by document: what the modules of installed libraries say of themselves, a module being a document.
 
 Usage: python benchmarks/documents.py FOLDER [--count 512]. Writes calibration.txt, test.txt and third.txt, a sentence a
-line, of which no two are of one document: what benchmarks/lowrank.py takes.
+line, of which no two are of one document.
 """
 
 from __future__ import annotations

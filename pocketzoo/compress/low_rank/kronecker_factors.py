@@ -25,6 +25,7 @@ from pocketzoo.core.arrays import Arrays
 PROBES = 2  # random projections of the outputs of each sample
 AT_ONCE = 8  # samples that are run backward together: their activations are held
 LEAST = 1e-3  # of the weight of the output that matters most: what every output has, as gradients are few
+DOUBT = 0.25  # of the diagonal, added to itself, at most: gradients of few samples go in few directions
 MEMORY = 512e6  # bytes of second moments that one pass collects; more layers take more passes
 
 
@@ -37,14 +38,18 @@ class KroneckerFactors:
     shape: tuple[int, ...] = ()  # of one sample's input
     calls: int = 0
     live: list[Tensor] = field(default_factory=list)  # call by call, which positions (N,) have a gradient
+    draws: int = 0  # random projections, of all samples together
 
     @property
     def known_outputs(self) -> Tensor | None:
-        """The same with no output forgotten, or None where the gradients vanish or are not finite."""
+        """The same with no output forgotten and the others drawn to their diagonal, as far as few samples leave them in
+        doubt; or None where the gradients vanish or are not finite."""
         if not torch.isfinite(self.outputs).all() or not self.outputs.any():
             return None
         diagonal = self.outputs.diagonal()
-        return self.outputs + float(diagonal.max()) * LEAST * torch.eye(len(diagonal), dtype=diagonal.dtype)
+        doubt = min(len(diagonal) / self.draws, DOUBT) if self.draws else 0.0
+        drawn = (self.outputs + doubt * diagonal.diag()) / (1 + doubt)
+        return drawn + float(diagonal.max()) * LEAST * torch.eye(len(diagonal), dtype=diagonal.dtype)
 
     def metric(self, layer: nn.Conv2d | nn.Linear) -> InputMetric | None:
         """None where the samples say nothing of the layer, or nothing that is finite."""
@@ -87,7 +92,8 @@ def kronecker_factors(
         for call in calls:
             _add(estimates, call, model.get_submodule(call.name), inputs)
     for factors in estimates.values():
-        factors.outputs /= max(count * probes, 1)
+        factors.draws = count * probes
+        factors.outputs /= max(factors.draws, 1)
     return estimates
 
 
@@ -104,15 +110,17 @@ def _add(estimates: dict[str, KroneckerFactors], call: Call, layer: Any, inputs:
     )
     factors.shape = tuple(x.shape[1:])
     factors.calls += 1
-    for g in call.gradients:
-        factors.outputs += outer(g)
     if isinstance(layer, nn.Conv2d):
+        for g in call.gradients:
+            factors.outputs += outer(g)
         if factors.inputs is not None:
             factors.inputs.add(rows(layer, x, POSITIONS))
         return
     live = torch.full((x[..., 0].numel(),), not call.gradients)
     for g in call.gradients:
         live |= (g != 0).any(1)
+    if call.gradients:
+        factors.outputs += outer(torch.cat([g[live] for g in call.gradients]))  # padding is most of many a batch
     factors.live.append(live)
     if factors.inputs is not None:
         factors.inputs.add(x.reshape(-1, width)[live])

@@ -25,10 +25,14 @@ from pocketzoo.compress.low_rank.factorizations import (
     plain_metric,
     product,
 )
-from pocketzoo.compress.low_rank.kronecker_factors import AT_ONCE, KroneckerFactors, kronecker_factors, passes
+from pocketzoo.compress.low_rank.kronecker_factors import AT_ONCE, PROBES, KroneckerFactors, kronecker_factors, passes
 from pocketzoo.compress.low_rank.layer_timing import fits, race
 from pocketzoo.compress.low_rank.rank_allocation import Choice, allocate
-from pocketzoo.compress.plans import Factor, LowRankPlan
+from pocketzoo.compress.low_rank.shortcuts import shortcuts_of
+from pocketzoo.compress.low_rank.unseen_error import further_that_help
+from pocketzoo.compress.plans import Factor, LowRankPlan, Shortcut
+from pocketzoo.compress.pruning.refit import shortcut_error
+from pocketzoo.compress.samples.further import Joined, further
 from pocketzoo.compress.statistics.calibration_batches import Inputs, as_tensors, first_batch, size_of, take
 from pocketzoo.compress.statistics.eligible_layers import Layer, copied, left_alone, weighted_layers
 from pocketzoo.compress.statistics.layerwise import walk
@@ -41,6 +45,7 @@ IMAGES, TEXTS = (
     64,
     256,
 )  # samples that layers are refitted on: an image gives hundreds of positions, a text some tens
+ALIKE = 2  # rows of a linear layer that say as much as one: the words of a text go together
 ROUNDS = 12  # of allocating anew without what was found to be slow
 
 
@@ -74,8 +79,11 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Arrays], tar
     candidates: dict[str, list[Option]] = {}
     totals: dict[str, float] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    count = further_that_help(model, open_, samples, TEXTS)
+    made = further(samples, count)
+    both = samples if made is None else Joined((samples, made))
     for part in passes(open_):
-        known = kronecker_factors(model, part, samples)
+        known = kronecker_factors(model, part, both, probes=_probes(made))
         for name in part:
             layer = open_[name]
             metric = known[name].metric(layer) if name in known else None
@@ -107,6 +115,7 @@ def plan(model: nn.Module, config: LowRankConfig, samples: Iterable[Arrays], tar
         factors=factors,
         dense={name: dense[name] for name in layers if name in dense},
         left={name: why for name, why in left.items() if not matches(name, config.skip)},
+        further=count,
     )
 
 
@@ -129,6 +138,11 @@ def apply(model: nn.Module, plan: LowRankPlan, samples: Iterable[Arrays] | None 
 
 
 # -- planning
+
+
+def _probes(made: object | None) -> int:
+    """Projections of each sample: of more samples fewer say as much."""
+    return PROBES if made is None else max(PROBES // 2, 1)
 
 
 class _Clock:
@@ -228,39 +242,83 @@ def _without_slow(
 def _refit(
     model: nn.Module, factored: nn.Module, layers: Mapping[str, Layer], plan: LowRankPlan, samples: Iterable[Arrays]
 ) -> None:
-    """Refit each layer as W' = argmin |G^1/2 (W x - W' x')|^2: x of the original model, x' of the factorized one."""
+    """Refit each layer as W' = argmin |G^1/2 (W x + e - W' x')|^2: x of the original model, x' of the factorized one.
+
+    e is what a shortcut alongside the layer lacks of the original's, where there is one.
+    """
     batches = _first(samples)
+    made = further(samples, plan.further)
+    batches += _first(made) if made is not None else []
     arrays = [{str(i): t.numpy() for i, t in enumerate(x)} for x in batches]
-    known = kronecker_factors(model, list(layers), arrays, inputs=False)
+    known = kronecker_factors(model, list(layers), arrays, inputs=False, probes=_probes(made))
     parts = [-(-size_of(x) // AT_ONCE) for x in batches]
     once = [name for name, own in known.items() if own.calls == sum(parts)]
     live = {name: _live(known[name], parts) for name in once}
+    beside = shortcuts_of(model, [name for name in once if isinstance(layers[name], nn.Linear)], batches[0])
+    held: list[dict[str, Tensor]] = [{} for _ in range(2 * len(batches))]
 
     def refit(name: str, inputs: list[Tensor]) -> None:
         layer, own = layers[name], known[name]
+        missing = _missing(factored, name, beside.get(name), inputs, held)
         taken = [x if mask is None else x[mask] for x, mask in zip(inputs, live[name] * 2, strict=True)]
         reference, actual = torch.cat(taken[: len(batches)]), torch.cat(taken[len(batches) :])  # (N, I)
         if not len(actual):
             return
         weight = layer.weight.detach().flatten(1).double()
         means = [x.mean(0) if layer.bias is not None else torch.zeros_like(x[0]) for x in (reference, actual)]
+        wanted = weight @ means[0].double()
         reference, actual = reference - means[0], actual - means[1]
         gram, crossed = (actual.T @ actual).double(), (reference.T @ actual).double()
         if not (torch.isfinite(gram).all() and torch.isfinite(crossed).all()):
             return
         # What the weight misses is regressed, so that damping pulls towards it and not towards zero.
-        fitted = weight + solve(weight @ (crossed - gram), gram, len(actual))
-        metric = InputMetric(shrunk(gram / len(actual), len(actual)), own.known_outputs)
-        _put(factored, name, layer, plan.factors[name], metric, fitted, (means[0].double(), means[1].double()))
+        missed = weight @ (crossed - gram)
+        if missing is not None:
+            lacks = torch.cat([e if mask is None else e[mask] for e, mask in zip(missing, live[name], strict=True)])
+            mean = lacks.mean(0) if layer.bias is not None else torch.zeros_like(lacks[0])
+            more = ((lacks - mean).T @ actual).double()
+            if torch.isfinite(more).all():
+                missed, wanted = missed + more, wanted + mean.double()
+        count = len(actual) if isinstance(layer, nn.Conv2d) else -(-len(actual) // ALIKE)
+        fitted = weight + solve(missed, gram, count)
+        metric = InputMetric(shrunk(gram / len(actual), count), own.known_outputs)
+        _put(factored, name, layer, plan.factors[name], metric, fitted, wanted, means[1].double())
 
-    walk([(model, x) for x in batches] + [(factored, x) for x in batches], once, refit, windows=layers)
+    walk(
+        [(model, x) for x in batches] + [(factored, x) for x in batches],
+        once,
+        refit,
+        windows=layers,
+        hold={shortcut.reader for shortcut in beside.values()},
+        held=held,
+    )
     # No one refit suits all the places where a layer runs more than once.
     for name, own in kronecker_factors(model, [n for n in known if n not in once], arrays).items():
         layer = layers[name]
         if (metric := own.metric(layer)) and own.inputs:
             mean = own.inputs.first / own.inputs.count
             weight = layer.weight.detach().flatten(1).double()
-            _put(factored, name, layer, plan.factors[name], metric, weight, (mean, mean))
+            _put(factored, name, layer, plan.factors[name], metric, weight, weight @ mean, mean)
+
+
+def _missing(
+    factored: nn.Module,
+    name: str,
+    shortcut: Shortcut | None,
+    inputs: list[Tensor],
+    held: list[dict[str, Tensor]],
+) -> list[Tensor] | None:
+    """Batch by batch what the shortcut alongside a layer lacks, at the rows (N, O) that the layer reads."""
+    if shortcut is None:
+        return None
+    half = len(held) // 2
+    found = [
+        shortcut_error(factored, name, shortcut, held[i], held[half + i], None, len(inputs[i]), POSITIONS)
+        for i in range(half)
+    ]
+    for run in held:
+        run.pop(shortcut.reader, None)  # activations of all samples: let them go
+    return None if any(e is None for e in found) else [e for e in found if e is not None]
 
 
 def _put(
@@ -270,14 +328,17 @@ def _put(
     factor: Factor,
     metric: InputMetric,
     weight: Tensor,
-    means: tuple[Tensor, Tensor],
+    wanted: Tensor,
+    mean: Tensor,
 ) -> None:
-    """Write a layer's factors, for ``weight`` (O, I) in its place; its bias is corrected by what its mean loses."""
+    """Write a layer's factors, for ``weight`` (O, I) in its place.
+
+    Its bias is corrected, so that the output is ``wanted`` (O,), less the bias, where the input is ``mean`` (I,).
+    """
     parts = factorize(layer, factor.kind, factor.ranks, metric, weight)
     bias = cast("Tensor | None", parts[-1].bias)
     if bias is not None:
-        shift = layer.weight.detach().flatten(1).double() @ means[0] - product(parts, factor.kind).double() @ means[1]
-        bias.data += shift.to(bias.dtype)
+        bias.data += (wanted - product(parts, factor.kind).double() @ mean).to(bias.dtype)
     if all(torch.isfinite(p).all() for p in parts.parameters()):
         model.get_submodule(name).load_state_dict(parts.state_dict())
 

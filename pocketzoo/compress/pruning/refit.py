@@ -168,7 +168,7 @@ def _refit_layer(
         full, less = inputs[i], inputs[half + i]
         reference = full @ before.T  # (N, O)
         if shortcut is not None:
-            error = _shortcut_error(pruned, name, shortcut, held[i], held[half + i], rows, len(reference), limit)
+            error = shortcut_error(pruned, name, shortcut, held[i], held[half + i], rows, len(reference), limit)
             reference = reference if error is None else reference + error
         halves[sides[i]].add(less, reference)
     shift = shifts.get(f"{name}.weight")
@@ -180,7 +180,7 @@ def _refit_layer(
         shift_output(pruned, shift, solution[1])
 
 
-def _shortcut_error(
+def shortcut_error(
     pruned: nn.Module,
     name: str,
     shortcut: Shortcut,

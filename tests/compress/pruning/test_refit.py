@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketzoo.compress.plans import Shortcut
-from pocketzoo.compress.pruning.refit import _phases, _refit_layer, _runs, _shortcut_error, refit, shift_output
+from pocketzoo.compress.pruning.refit import _phases, _refit_layer, _runs, refit, shift_output, shortcut_error
 from pocketzoo.compress.statistics.layerwise import walk
 from pocketzoo.zoo.data.grouping.left_out import held_out
 
@@ -377,15 +377,15 @@ def test_what_a_shortcut_lacks_is_row_by_row_what_the_layer_would_have_to_give(c
         wanted[:, 1] = 0.0
     shortcut = Shortcut(reader="reader", norm=norm)
     given = ({"reader": full}, {"reader": less}, rows)
-    found = _shortcut_error(pruned, "layer", shortcut, *given, 30, 1000)
+    found = shortcut_error(pruned, "layer", shortcut, *given, 30, 1000)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
     assert not found.requires_grad
-    thinned = _shortcut_error(pruned, "layer", shortcut, *given, 10, 10)
+    thinned = shortcut_error(pruned, "layer", shortcut, *given, 10, 10)
     torch.testing.assert_close(thinned, wanted[::3], rtol=1e-5, atol=1e-5)
-    assert _shortcut_error(pruned, "layer", shortcut, *given, 29, 1000) is None
-    assert _shortcut_error(pruned, "layer", shortcut, {}, {"reader": less}, rows, 30, 1000) is None
-    assert _shortcut_error(pruned, "layer", shortcut, {"reader": full}, {}, rows, 30, 1000) is None
-    assert _shortcut_error(pruned, "layer", shortcut, {"reader": full}, {"reader": less[:1]}, rows, 15, 1000) is None
+    assert shortcut_error(pruned, "layer", shortcut, *given, 29, 1000) is None
+    assert shortcut_error(pruned, "layer", shortcut, {}, {"reader": less}, rows, 30, 1000) is None
+    assert shortcut_error(pruned, "layer", shortcut, {"reader": full}, {}, rows, 30, 1000) is None
+    assert shortcut_error(pruned, "layer", shortcut, {"reader": full}, {"reader": less[:1]}, rows, 15, 1000) is None
 
 
 def test_a_norm_without_a_scale_divides_by_its_deviation_alone():
@@ -393,7 +393,7 @@ def test_a_norm_without_a_scale_divides_by_its_deviation_alone():
     pruned.layer, pruned.norm = nn.Linear(3, 2), nn.BatchNorm1d(2, affine=False)
     pruned.norm.running_var = torch.tensor([4.0, 0.25]) - pruned.norm.eps
     full, less = drawn(5, 2), drawn(5, 2, seed=1)
-    found = _shortcut_error(
+    found = shortcut_error(
         pruned, "layer", Shortcut(reader="r", norm="norm"), {"r": full}, {"r": less}, None, 5, 1000
     )  # fmt: skip
     torch.testing.assert_close(found, (full - less) * torch.tensor([2.0, 0.5]), rtol=1e-5, atol=1e-5)
