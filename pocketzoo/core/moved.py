@@ -64,7 +64,7 @@ MOVED: dict[str, str | tuple[str, ...]] = {
     "compress.patches": "compress.quantization.layer_inputs",
     "compress.patterns": "core.name_patterns",
     "compress.pipeline": "compress.pipeline.compress_model",
-    "compress.prune": "compress.pruning.prune",
+    "compress.prune": ("compress.pruning.prune", "compress.pruning.channel_order"),
     "compress.recipe": "compress.pipeline.recipe",
     "compress.refit": "compress.pruning.refit",
     "compress.regress": "compress.pruning.least_squares",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pocketzoo.compress.statistics.calibration_batches import Inputs, parts
+from pocketzoo.compress.statistics.calibration_batches import Inputs, parts, size_of
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.models.layer_hooks import after
 from pocketzoo.zoo.modules.outputs import float_outputs
@@ -24,30 +24,56 @@ CHUNK = 2  # samples whose activations are held at a time
 LARGEST = 2048  # outputs of a layer whose matrix is kept whole; of larger ones the diagonal
 
 
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """How an error in a layer's output changes the model's output: (O, O), or the diagonals (O,) of large layers."""
+
+    each: Tensor  # of an error at one position, summed over positions: errors there that do not go together
+    together: Tensor  # of the same error at all positions of a sample (K-FAC's "reduce", Eschenhagen et al. 2023)
+
+
 def output_sensitivity(model: nn.Module, names: Iterable[str], samples: Iterable[Arrays]) -> dict[str, Tensor]:
     """For each named layer JT J summed over its positions and averaged over samples, (O, O) or its diagonal (O,).
 
     It is in units of the outputs' mean square, so that dT (JT J) d is a relative squared error: of several outputs the
     mean of theirs. A layer that the outputs do not depend on is left out.
     """
-    matrices: dict[str, Tensor] = {}
+    return {name: found.each for name, found in sensitivities(model, names, samples, SAMPLES).items()}
+
+
+def sensitivities(
+    model: nn.Module, names: Iterable[str], samples: Iterable[Arrays], count: int
+) -> dict[str, Sensitivity]:
+    """As ``output_sensitivity`` of the first ``count`` samples, and the same of errors that a sample has everywhere."""
+    matrices: dict[str, Sensitivity] = {}
     frozen = [p for p in model.parameters() if p.requires_grad]
     energy = 0.0
     try:
         for p in frozen:
             p.requires_grad_(False)
-        weights = output_weights(model, parts(samples, CHUNK, SAMPLES))
-        for _, out, calls in send_back(model, names, parts(samples, CHUNK, SAMPLES), DIRECTIONS, _normal, weights):
+        weights = output_weights(model, parts(samples, CHUNK, count))
+        for batch, out, calls in send_back(model, names, parts(samples, CHUNK, count), DIRECTIONS, _normal, weights):
             energy += sum(weights.get(name, 1.0) ** 2 * _energy(value) for name, value in out.items())
             for call in calls:
                 for rows in call.gradients:
-                    large = rows.shape[1] > LARGEST
-                    matrix = rows.double().square().sum(0) if large else outer(rows)
-                    matrices[call.name] = matrices[call.name] + matrix if call.name in matrices else matrix
+                    each, together = _squared(rows), _squared(_of_samples(rows, size_of(batch)))
+                    if (known := matrices.get(call.name)) is not None:
+                        each, together = known.each + each, known.together + together
+                    matrices[call.name] = Sensitivity(each, together)
     finally:
         for p in frozen:
             p.requires_grad_(True)
-    return {name: matrix / max(DIRECTIONS * energy, 1e-30) for name, matrix in matrices.items()}
+    scale = 1 / max(DIRECTIONS * energy, 1e-30)
+    return {name: Sensitivity(found.each * scale, found.together * scale) for name, found in matrices.items()}
+
+
+def _squared(rows: Tensor) -> Tensor:
+    return rows.double().square().sum(0) if rows.shape[1] > LARGEST else outer(rows)
+
+
+def _of_samples(rows: Tensor, count: int) -> Tensor:
+    """Gradients (N, O) of all positions added up for each of ``count`` samples, where positions can be told apart."""
+    return rows.view(count, -1, rows.shape[1]).sum(1) if len(rows) % count == 0 else rows
 
 
 def output_weights(model: nn.Module, batches: Iterable[Inputs]) -> dict[str, float]:

@@ -1,12 +1,12 @@
 """The pruning step: remove channels physically, or set single weights to zero.
 
-Channels go in the order of second-order saliency (see saliency.py), from each layer as many as the model's output bears
-(channel_budget.py). What they carried is then folded into the weights that stay (refit.py).
+Channels go in the order of channel_order.py, from each layer as many as the model's output bears (channel_budget.py).
+What they carried is then folded into the weights that stay (refit.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,10 +17,11 @@ from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.pruning import sparse
 from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, costs, removed, uniform
 from pocketzoo.compress.pruning.channel_groups import find_channels
+from pocketzoo.compress.pruning.channel_order import orders_of
 from pocketzoo.compress.pruning.channels import Channels, Group, Ids
-from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, square_root
 from pocketzoo.compress.pruning.held_layers import held_layers, removable_groups
 from pocketzoo.compress.pruning.latency_budget import fitting
+from pocketzoo.compress.pruning.left_out_sources import with_further
 from pocketzoo.compress.pruning.line_convolutions import (
     inner_names,
     inner_patterns,
@@ -29,26 +30,22 @@ from pocketzoo.compress.pruning.line_convolutions import (
     with_planes,
 )
 from pocketzoo.compress.pruning.refit import refit
-from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
+from pocketzoo.compress.pruning.saliency import Elimination
 from pocketzoo.compress.pruning.size_check import relied_on
 from pocketzoo.compress.statistics.calibration_batches import Inputs, first_batch, size_of
 from pocketzoo.compress.statistics.eligible_layers import (
-    Layer,
     copied,
     layers_of,
     left_alone,
     lines,
     weighted_layers,
 )
-from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
 from pocketzoo.core.arrays import Arrays, batch_size, named
-from pocketzoo.core.errors import DataError, UnsupportedLayerError
-from pocketzoo.core.malloc_trim import return_memory
+from pocketzoo.core.errors import UnsupportedLayerError
 from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.modules.module_macs import module_macs
 
-TRUSTED_POSITIONS = 16  # of a sample: more of them say little that is new
 HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
 HEADS_TIMES_SIZE = ("all_head_size",)
 
@@ -101,7 +98,7 @@ def _plan_channels(
     left = held_layers(model, channels, left) | left
     left = {name: why for name, why in left.items() if not matches(name, config.skip)}
     multiple = config.multiple or target.channel_multiple
-    orders = _orders(model, channels, groups, samples)
+    orders = orders_of(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
         new_plan = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
@@ -139,7 +136,7 @@ def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = 
                 "keep the layers it names with skip",
             ) from error
         if plan.refit:
-            _refit(model, pruned, plan, samples)
+            _refit(model, pruned, plan, with_further(samples))
     if plan.thresholds or plan.patterns:
         sparse.apply(model, pruned, plan, samples)
     return with_lines(pruned) if widened else pruned
@@ -173,65 +170,6 @@ def _uses(model: nn.Module, x: Inputs, channels: Channels) -> _Multiplied:
     products = tuple((ids, macs / samples) for ids, macs in channels.products)
     known = costs(weights, {})[0] + sum(macs for _, macs in products)
     return _Multiplied(weights, products, max(counted.total / samples - known, 0.0))
-
-
-def _orders(model: nn.Module, channels: Channels, groups: list[Group], samples: Iterable[Arrays]) -> list[Elimination]:
-    """For each group, its channels in the order they should go."""
-    layers = weighted_layers(model)
-    removable = {channel for group in groups for channel in group.channels.tolist()}
-    reads = {
-        name: ids.tolist()
-        for (weight, dim), ids in channels.axes.items()
-        if dim == 1 and (name := weight.removesuffix(".weight")) in layers and not removable.isdisjoint(ids.tolist())
-    }
-    halves = split_moments(model, reads, samples)
-    return_memory()
-    first, second = (half.moments for half in halves)
-    for moment in (*first.values(), *second.values()):
-        if not torch.isfinite(moment.second).all():
-            raise DataError("calibration: a layer's inputs are not finite", "check the samples for NaN or infinity")
-    matter = output_sensitivity(model, [name for name in reads if name in first], samples)
-    orders = []
-    for group in groups:
-        members = group.channels.tolist()
-        readers, held_out = [], []
-        for name, ids in reads.items():
-            if name not in first or set(ids).isdisjoint(members):
-                continue
-            weight = _weighed(layers[name], matter.get(name))
-            shifts = f"{name}.weight" in channels.shifts
-            trusted = [half.samples * TRUSTED_POSITIONS for half in halves]
-            if name not in second:  # a single sample: nothing to judge on
-                readers.append(_reader(weight, first[name], ids, trusted[0], shifts=shifts))
-                continue
-            readers.append(_reader(weight, first[name] + second[name], ids, sum(trusted), shifts=shifts))
-            other = second[name].covariance if shifts else second[name].mean
-            held_out.append(HeldOutCost(_reader(weight, first[name], ids, trusted[0], shifts=shifts), other))
-        orders.append(eliminate(members, readers, len(members) - 1, held_out))
-    return orders
-
-
-def _weighed(layer: Layer, matter: Tensor | None) -> Tensor:
-    """The weight (O, I) with its outputs in the directions and units in which they change the model's output."""
-    weight = layer.weight.detach().flatten(1).double()
-    if matter is None or not torch.isfinite(matter).all():
-        return torch.zeros_like(weight)
-    return square_root(matter) @ weight
-
-
-def _reader(weight: Tensor, moments: Moments, channels: list[int], trusted: int, *, shifts: bool) -> ChannelReader:
-    second = moments.covariance if shifts else moments.mean
-    run = next((b for b in _run_lengths(channels)), 1)
-    return ChannelReader(weight, shrunk(second, min(moments.count, trusted)), channels[::run], 1.0)
-
-
-def _run_lengths(channels: Sequence[int]) -> Iterable[int]:
-    """The length of the runs of equal channels, if all are as long: what a head or a flattened map gives."""
-    first = next((i for i, c in enumerate(channels) if c != channels[0]), len(channels))
-    if len(channels) % first == 0 and all(
-        len(set(channels[i : i + first])) == 1 for i in range(0, len(channels), first)
-    ):
-        yield first
 
 
 def _counts(

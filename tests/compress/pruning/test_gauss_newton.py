@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from pocketzoo.compress.pruning import gauss_newton as sensitivity
-from pocketzoo.compress.pruning.gauss_newton import SAMPLES, output_sensitivity, output_weights, send_back, square_root
+from pocketzoo.compress.pruning.gauss_newton import (
+    SAMPLES,
+    output_sensitivity,
+    output_weights,
+    send_back,
+    sensitivities,
+    square_root,
+)
 
 
 def test_it_is_the_jacobian_squared(monkeypatch, batches):
@@ -23,6 +30,29 @@ def test_it_is_the_jacobian_squared(monkeypatch, batches):
     weight = model[1].weight.detach().double()
     torch.testing.assert_close(found["0"] * energy, weight.T @ weight, rtol=0.1, atol=0.05)
     torch.testing.assert_close(found["1"] * energy, torch.eye(3, dtype=torch.float64), rtol=0.1, atol=0.1)
+
+
+def test_an_error_that_a_sample_has_everywhere_is_squared_as_one(monkeypatch, batches):
+    """Six positions that the output adds up: apart their errors count six times over, together thirty-six times."""
+    monkeypatch.setattr(sensitivity, "DIRECTIONS", 400)
+
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.last(self.layer(x).sum((2, 3)))
+
+    torch.manual_seed(0)
+    model, samples = Summed(), batches((3, 2, 3), 6)
+    found = sensitivities(model, ["layer"], samples, 6)["layer"]
+    torch.testing.assert_close(found.together, 6 * found.each)
+    torch.testing.assert_close(found.each, output_sensitivity(model, ["layer"], samples)["layer"])
+    with torch.no_grad():
+        energy = float(model(torch.from_numpy(np.concatenate(samples))).square().sum()) / 6
+    weight = model.last.weight.detach().double()
+    torch.testing.assert_close(found.each * energy, 6 * weight.T @ weight, rtol=0.1, atol=0.3)
 
 
 def test_what_the_output_does_not_depend_on_is_left_out(batches):

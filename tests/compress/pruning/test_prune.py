@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving, Shortcut
-from pocketzoo.compress.pruning import prune
+from pocketzoo.compress.pruning import channel_order, prune
 from pocketzoo.compress.pruning.channel_budget import Weight
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group
@@ -744,10 +744,10 @@ def test_a_size_that_code_relies_on_is_said_whole(randomised, samples):
     ],
 )
 def test_runs_of_equal_channels_are_found_where_all_are_as_long(ids, run):
-    assert list(prune._run_lengths(ids)) == ([] if run is None else [run])
+    assert list(channel_order._run_lengths(ids)) == ([] if run is None else [run])
     moments = Moments.empty(len(ids))
     moments.add(torch.randn(200, len(ids), generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    reader = prune._reader(torch.ones(2, len(ids), dtype=torch.float64), moments, ids, 50, shifts=False)
+    reader = channel_order._reader(torch.ones(2, len(ids), dtype=torch.float64), moments, ids, 50, shifts=False)
     assert reader.width == (run or 1)
     assert reader.places == {c: [i for i, d in enumerate(ids[:: run or 1]) if d == c] for c in set(ids)}
     assert reader.total == 1.0
@@ -758,7 +758,7 @@ def test_runs_of_equal_channels_are_found_where_all_are_as_long(ids, run):
 def test_a_reader_trusts_no_more_rows_than_there_are_and_than_it_is_told(trusted, rows, shifts):
     moments = Moments.empty(4)
     moments.add(1.0 + torch.randn(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
-    reader = prune._reader(torch.ones(1, 4, dtype=torch.float64), moments, [0, 1, 2, 3], trusted, shifts=shifts)
+    reader = channel_order._reader(torch.ones(1, 4, dtype=torch.float64), moments, [0, 1, 2, 3], trusted, shifts=shifts)
     second = moments.covariance if shifts else moments.mean
     torch.testing.assert_close(reader.inverse, torch.linalg.inv(shrunk(second, rows)))
 
@@ -775,7 +775,7 @@ def test_a_reader_trusts_no_more_rows_than_there_are_and_than_it_is_told(trusted
 def test_a_weight_is_weighed_by_what_its_outputs_matter(matter, root):
     layer = nn.Conv2d(3, 2, (1, 2))
     weight = layer.weight.detach().flatten(1).double()
-    found = prune._weighed(layer, None if matter is None else matter.double())
+    found = channel_order._weighed(layer, None if matter is None else matter.double())
     wanted = torch.zeros(2, 6, dtype=torch.float64) if root is None else torch.tensor(root).double() @ weight
     torch.testing.assert_close(found.abs(), wanted.abs())  # a root may have any sign
     torch.testing.assert_close(found.T @ found, wanted.T @ wanted)
@@ -786,22 +786,22 @@ def test_samples_of_both_halves_are_trusted_for_sixteen_positions_each(randomise
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
     x = np.random.default_rng(0).normal(size=(25, *SHAPE)).astype(np.float32)
     channels = find_channels(model, (torch.from_numpy(x[:2]),))
-    asked, reader = [], prune._reader
+    asked, reader = [], channel_order._reader
 
     def noted(weight, moments, ids, trusted, *, shifts):
         asked.append((tuple(weight.shape), moments.count, len(ids), trusted, shifts))
         return reader(weight, moments, ids, trusted, shifts=shifts)
 
-    monkeypatch.setattr(prune, "_reader", noted)
-    orders = prune._orders(model, channels, list(channels.groups), [x])
+    monkeypatch.setattr(channel_order, "_reader", noted)
+    orders = channel_order.orders_of(model, channels, list(channels.groups), [x])
     assert [len(o.order) for o in orders] == [7, 3]
-    assert prune.TRUSTED_POSITIONS == 16
+    assert channel_order.TRUSTED_POSITIONS == 16
     assert asked == [
         ((4, 8), 1700, 8, 400, False), ((4, 8), 900, 8, 208, False),
         ((2, 4), 1700, 4, 400, True), ((2, 4), 900, 4, 208, True),
     ]  # fmt: skip
     asked.clear()
-    prune._orders(model, channels, list(channels.groups)[:1], [x[:1]])
+    channel_order.orders_of(model, channels, list(channels.groups)[:1], [x[:1]])
     assert asked == [((4, 8), 100, 8, 16, False)]
 
 
@@ -1074,7 +1074,7 @@ def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(rando
     model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.Conv2d(4, 2, 1)))
     x = np.random.default_rng(0).normal(1.0, size=(8, 3, 5, 5)).astype(np.float32)
     channels = find_channels(model, (torch.from_numpy(x[:2]),))
-    halves, judges, held = [], [], prune.HeldOutCost
+    halves, judges, held = [], [], channel_order.HeldOutCost
 
     def noted(reader, second):
         judges.append(second)
@@ -1084,9 +1084,9 @@ def test_a_judge_sees_the_other_half_around_its_mean_where_a_bias_takes_it(rando
         halves.extend(split_moments(*given))
         return halves
 
-    monkeypatch.setattr(prune, "HeldOutCost", noted)
-    monkeypatch.setattr(prune, "split_moments", split)
-    prune._orders(model, channels, list(channels.groups), [x])
+    monkeypatch.setattr(channel_order, "HeldOutCost", noted)
+    monkeypatch.setattr(channel_order, "split_moments", split)
+    channel_order.orders_of(model, channels, list(channels.groups), [x])
     assert torch.equal(judges[0], halves[1].moments["1"].mean)
     assert torch.equal(judges[1], halves[1].moments["2"].covariance)
     assert len(judges) == 2
