@@ -111,6 +111,16 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherChoice:
+    """Whether ``made`` samples beside the real ones helped: the errors on left-out sources, without and with them."""
+
+    made: int
+    real: float
+    joined: float
+    used: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Plan:
     """Activation tensor -> its range, and the layers (by the name of their weight) that become int8.
 
@@ -126,6 +136,7 @@ class Int8Plan:
     tables: tuple[str, ...] = ()  # embedding tables in int8, on targets that can
     left: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[str, Int8Plan] = field(default_factory=dict)  # of branches and bodies in nodes, by their places
+    further: FurtherChoice | None = None  # samples that were made beside those of few sources; None: not tried
     excluded: tuple[str, ...] = ()  # layers that are left in float for a budget; their ranges are still in ``ranges``
     # Target -> layers that it computes faster in float, with the measured times: there they stay float.
     faster: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

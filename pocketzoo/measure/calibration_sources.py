@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import sqrt
+from collections.abc import Iterator, Mapping
+from math import log10, sqrt
 from typing import Any
 
 from pocketzoo.zoo.bundles.manifest import Manifest
@@ -32,6 +32,7 @@ def source_sentences(manifest: Manifest) -> Iterator[str]:
     by = facts.get("grouped_by")
     given = f"calibrated on {_counted(facts.get('samples', 0), 'sample')} of {_counted(sources, 'source')}"
     given += "" if by in (None, "sample") else f", told apart by {by}"
+    yield from _further(manifest)
     if not report.sources or scores is None:
         few, none = ", too few to leave any out", ", and none was left out to judge by"
         why = few if sources < FEWEST else none if scores is None else ", some of which are among those that judge"
@@ -44,6 +45,20 @@ def source_sentences(manifest: Manifest) -> Iterator[str]:
     if compared := list(_compared(report, scores)):
         helps = "more sources would help" if _worse(report, scores) else "more sources would change little"
         yield f"on those left out, and on those of calibration: {', '.join(compared)}; {helps}"
+
+
+def _further(manifest: Manifest) -> Iterator[str]:
+    """What samples that were made beside those of few sources did."""
+    plan = manifest.steps[-1].plan if manifest.steps else {}
+    tried = plan.get("further") if isinstance(plan, Mapping) else None
+    if not isinstance(tried, Mapping):
+        return
+    before, after = (_decibels(-10 * log10(max(float(tried[each]), 1e-30))) for each in ("real", "joined"))
+    done = "added" if tried["used"] else "tried, and not added"
+    yield (
+        f"{_counted(int(tried['made']), 'image')} of shapes and noise were {done}: "
+        f"on a source left out, SQNR {before} without them, {after} with them"
+    )
 
 
 def _compared(report: StepReport, scores: CalibrationScores) -> Iterator[str]:

@@ -36,7 +36,7 @@ from pocketzoo.compress.quantization.layer_inputs import (
     from_matrix,
     im2col_of,
 )
-from pocketzoo.compress.quantization.left_out import WHOLE, left_out
+from pocketzoo.compress.quantization.left_out import WHOLE, beside_few, left_out
 from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.qdq import ACTIVATIONS, ARITHMETIC, PASSING, Int8Writer, Integers, moves
 from pocketzoo.compress.quantization.sensitive_layers import sensitive_layers
@@ -60,6 +60,7 @@ BOTH = Int8Encoding(
     dynamic=True,
     operators=tuple(sorted(ARITHMETIC | PASSING)),
 )
+TRIED_ON = TargetSpec(name="both", summary="what plans are tried on", int8=BOTH)
 SMALLEST = 1e-25  # scale of a weight: times that of an activation it is still a number
 SKIPPED = "the recipe skips it"
 DIVISOR = ".divisor"  # the tensor that divides an activation's channels is called ACTIVATION.divisor
@@ -75,7 +76,11 @@ def plan(model: ModelProto, config: Int8Config, samples: Iterable[Arrays], *, re
         UnknownNameError: ``config.skip`` names no layer.
         DataError: there are no samples, or an activation is not finite.
     """
-    whole = _plan_graph(model, config, samples, refine=refine)
+    further = None
+    if refine:
+        sketch = partial(_plan_graph, model, config, refine=True)
+        samples, further = beside_few(model, samples, sketch, partial(apply, target=TRIED_ON))
+    whole = replace(_plan_graph(model, config, samples, refine=refine), further=further)
     bodies, left = plan_bodies(model, config, samples, partial(plan, refine=refine))
     return with_bodies(replace(whole, left={**whole.left, **left}), bodies, digest)
 

@@ -17,17 +17,22 @@ import numpy.typing as npt
 from onnx import ModelProto
 
 from pocketzoo.compress.configs import Int8Config
-from pocketzoo.compress.plans import Int8Plan, Range
+from pocketzoo.compress.plans import FurtherChoice, Int8Plan, Range
 from pocketzoo.compress.quantization.calibration import Observed, activations_in_parts, one_by_one
 from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.compress.quantization.sensitive_layers import HALF, POOR, power, worst
+from pocketzoo.compress.samples.choice import Some, choose
+from pocketzoo.compress.samples.further import Joined, turns
+from pocketzoo.compress.samples.shapes import shapes
 from pocketzoo.compress.statistics.histogram import Histogram
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.zoo.artifacts.driver import Repeated
+from pocketzoo.zoo.data.grouping.sentences import FEWEST
 
 PART = 5  # one sample in so many is left out,
 LEAST, MOST = 3, 64  # where that makes so many at the least, and no more than the most;
 FAINT = np.float32(2.0**-20)  # of smaller magnitudes none is told from another
+SKETCHED = 48  # samples that are enough to see whether others help
 TRIED = 8  # of these, and of the others, that plans are compared on
 WHOLE: Final = "minmax"  # the rule that cuts nothing off
 
@@ -94,6 +99,30 @@ def left_out(
         histogram.low, histogram.high = min(float(low.min()), 0.0), max(float(high.max()), 0.0)
     cut, whole = (ranges(histograms, each) for each in (config, replace(config, ranges=WHOLE)))
     return LeftOut(furthest, others, cut, whole)
+
+
+def beside_few(
+    model: ModelProto, samples: Iterable[Arrays], plan: Callable[[Iterable[Arrays]], Int8Plan], encode: Encode
+) -> tuple[Iterable[Arrays], FurtherChoice | None]:
+    """The samples and, where they are images of few sources and it helps on one left out, as many of shapes and noise.
+
+    ``plan`` plans on samples, of which ``SKETCHED`` at most are given.
+    """
+    ids = getattr(samples, "groups", None)
+    sources = FEWEST if ids is None else len(np.unique(ids))
+    if ids is None or sources >= FEWEST:
+        return samples, None
+    few = Some(samples, turns(np.asarray(ids)) < SKETCHED // sources)
+
+    def error(calibrating: Iterable[Arrays], judging: Iterable[Arrays]) -> float:
+        return sum(Trial(model, judging, encode).noise(plan(calibrating)).values())
+
+    tried = choose(few, len(np.asarray(few.groups)), error, make=shapes, one_in=sources)
+    if tried is None:
+        return samples, None
+    choice = replace(tried, made=len(ids))
+    made = shapes(samples, choice.made) if choice.used else None
+    return samples if made is None else Joined((samples, made)), choice
 
 
 def furthest_of(far: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.int64] | None, count: int) -> list[int]:

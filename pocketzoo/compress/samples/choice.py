@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.compress.plans import FurtherChoice
 from pocketzoo.compress.samples.further import Joined, further
 from pocketzoo.core.arrays import Arrays, batch_size, named, rows
 from pocketzoo.zoo.data.grouping.left_out import held_out
@@ -21,38 +22,36 @@ Error = Callable[
     [Iterable[Arrays], Iterable[Arrays]], float
 ]  # (samples to calibrate on, and to judge on): less is better
 
+Make = Callable[[Iterable[Arrays], int, int], Iterable[Arrays] | None]  # (samples, how many to make, seed)
+
 ONE_IN = 4  # sources are left out to judge by
 BETTER = 0.98  # times the error of real samples alone: what helps by less is not worth its time
 
 
-@dataclass(frozen=True, slots=True)
-class FurtherChoice:
-    """Errors on left-out sources of real samples alone, and with ``made`` more of them; ``used`` says which it is."""
+def choose(
+    samples: Iterable[Arrays],
+    count: int,
+    error: Error,
+    seed: int = 0,
+    make: Make = further,
+    one_in: int = ONE_IN,
+) -> FurtherChoice | None:
+    """Try ``count`` further samples for as many as there are, which ``make`` makes; None where that cannot be told.
 
-    made: int
-    real: float
-    joined: float
-
-    @property
-    def used(self) -> bool:
-        """Whether samples that are made helped."""
-        return self.joined < BETTER * self.real
-
-
-def choose(samples: Iterable[Arrays], count: int, error: Error, seed: int = 0) -> FurtherChoice | None:
-    """Try ``count`` further samples for as many as there are; None where that cannot be told.
+    One in ``one_in`` sources is left out.
 
     It cannot where sources are not known or there is one alone, or where nothing can be made of such samples.
     """
     ids = getattr(samples, "groups", None)
-    held = None if ids is None else held_out(np.asarray(ids), len(ids), ONE_IN)
+    held = None if ids is None else held_out(np.asarray(ids), len(ids), one_in)
     if held is None:
         return None
     kept, left_out = Some(samples, ~held), Some(samples, held)
-    made = further(kept, max(round(count * float((~held).mean())), 1), seed)
+    made = make(kept, max(round(count * float((~held).mean())), 1), seed)
     if made is None:
         return None
-    return FurtherChoice(made=count, real=error(kept, left_out), joined=error(Joined((kept, made)), left_out))
+    alone, together = error(kept, left_out), error(Joined((kept, made)), left_out)
+    return FurtherChoice(made=count, real=alone, joined=together, used=together < BETTER * alone)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _maker(samples: Iterable[Arrays]) -> Make | None:
 def _pool(samples: Iterable[Arrays]) -> tuple[list[Arrays], Ids]:
     """As many samples as there is room for, in batches of one, of as many sources as there are; and their sources."""
     groups = getattr(samples, "groups", None)
-    turn: Ids | None = None if groups is None else _turns(np.asarray(groups))
+    turn: Ids | None = None if groups is None else turns(np.asarray(groups))
     kept: list[tuple[int, int, Arrays]] = []  # in how manieth a turn its source comes, its place, itself
     size = place = 0
     for batch in samples:
@@ -121,14 +121,14 @@ def _pool(samples: Iterable[Arrays]) -> tuple[list[Arrays], Ids]:
     return [each[2] for each in kept], places if groups is None else np.asarray(groups, np.int64)[places]
 
 
-def _turns(groups: Ids) -> Ids:
-    """For each sample how many of its source came before it."""
+def turns(groups: Ids) -> Ids:
+    """For each sample (N,) how many of its source came before it."""
     seen: dict[int, int] = {}
-    turns = []
+    places = []
     for source in groups.tolist():
-        turns.append(seen.get(source, 0))
-        seen[source] = turns[-1] + 1
-    return np.array(turns, np.int64)
+        places.append(seen.get(source, 0))
+        seen[source] = places[-1] + 1
+    return np.array(places, np.int64)
 
 
 def _bytes(sample: Arrays) -> int:

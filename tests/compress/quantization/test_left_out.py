@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketzoo.compress.configs import Int8Config
+from pocketzoo.compress.plans import Int8Plan
 from pocketzoo.compress.quantization import int8
 from pocketzoo.compress.quantization.calibration import observe
-from pocketzoo.compress.quantization.left_out import LEAST, PART, furthest_of, left_out
+from pocketzoo.compress.quantization.left_out import LEAST, PART, beside_few, furthest_of, left_out
 from pocketzoo.compress.quantization.plan_trial import Trial
 from pocketzoo.plugins.targets import pocketzoo_targets
 from pocketzoo.zoo.tasks.agreement import sqnr
@@ -142,3 +144,58 @@ def test_ranges_are_judged_on_samples_that_they_do_not_know():
     unknown = found.error(graph(), plan, encode, whole=True)
     known = sum(Trial(graph(), found.furthest, encode).noise(plan).values())
     assert unknown > 100 * known
+
+
+@dataclass
+class Sourced:
+    x: np.ndarray
+    groups: np.ndarray | None
+
+    def __iter__(self):
+        return ({"x": self.x[start : start + 8]} for start in range(0, len(self.x), 8))
+
+
+@pytest.mark.parametrize(
+    ("sources", "helps", "added"), [(2, True, 24), (2, False, 0), (3, True, 24), (4, True, 0), (1, True, 0)]
+)
+def test_shapes_are_put_beside_images_of_few_sources_where_a_source_left_out_says_so(sources, helps, added):
+    samples = Sourced(np.random.default_rng(0).normal(size=(24, 3, 8, 8)).astype(np.float32), np.arange(24) % sources)
+    counts = []
+
+    def plan(calibrating):
+        seen = {source for batch in [calibrating] for source in batch.groups}
+        counts.append(len(calibrating.groups))
+        more = any(source < 0 for source in seen)
+        # In whole numbers all is lost, in float nothing is: that of the two which is to win has no layers in int8.
+        return EMPTY if more == helps else replace(EMPTY, layers=("w",))
+
+    def encode(model, plan):
+        return broken(model) if plan.layers else model
+
+    found, choice = beside_few(images_graph(), samples, plan, encode)
+    assert sum(len(batch["x"]) for batch in found) == 24 + added
+    if sources in (1, 4):
+        assert choice is None
+        assert not counts
+    else:
+        assert (choice.made, choice.used) == (24, helps)
+        assert counts[1] == 2 * counts[0]
+
+
+EMPTY = Int8Plan()
+
+
+def images_graph() -> onnx.ModelProto:
+    info = helper.make_tensor_value_info
+    made = helper.make_graph(
+        [helper.make_node("Mul", ["x", "two"], ["y"])], "g", [info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
+        [info("y", TensorProto.FLOAT, ["n", 3, 8, 8])], [numpy_helper.from_array(np.float32(2), "two")],
+    )  # fmt: skip
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    other.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.float32(1), "two"))
+    return other

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from pocketzoo.compress.samples.choice import FurtherChoice, Some, choose
+from pocketzoo.compress.plans import FurtherChoice
+from pocketzoo.compress.samples.choice import Some, choose
 from pocketzoo.core.arrays import joined
 
 
@@ -44,8 +45,7 @@ def test_both_are_judged_on_sources_that_nothing_was_made_of():
     assert own | left_out == set(range(8))
     assert (own_too <= own, left_out_too, judged_too) == (True, left_out, judged)
     assert more == 2 * few  # as many are made as there are
-    assert choice == FurtherChoice(made=24, real=1.0, joined=1.0)
-    assert not choice.used
+    assert choice == FurtherChoice(made=24, real=1.0, joined=1.0, used=False)
 
 
 def test_what_helps_is_used_and_what_hurts_is_refused():
