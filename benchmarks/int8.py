@@ -1,9 +1,9 @@
 """int8 alone: what is asked of it, measured in one run, each row made by a process of its own.
 
-Usage: python benchmarks/int8.py [--many 4096] [--only PATTERN]. Needs what benchmarks/peers.py needs, and only
-onnxruntime's quantizer alongside pocketzoo. ``--many``: samples that one more row calibrates on, the same ones over and
-over, to see whether memory grows with them. --only takes the rows whose "model/name" does not match from the last run.
-Writes benchmarks/results/int8.json.
+Usage: python benchmarks/int8.py [--many 4096] [--only PATTERN]. Needs what benchmarks/peers.py needs; onnxruntime's
+quantizer and Model Optimizer run alongside pocketzoo. ``--many``: samples that one more row calibrates on, the same
+ones over and over, to see whether memory grows with them; another has none at all. --only takes the rows whose
+"model/name" does not match from the last run. Writes benchmarks/results/int8.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from environments import cache
 from filelock import FileLock
-from page_peers import CPU, CROPS, NVIDIA, ORT, TEXTS, render_int8
+from page_peers import CPU, CROPS, NO_DATA, NVIDIA, ORT, SYMMETRIC, TEXTS, render_int8
 from peers import Row, add_latency, inputs, judge, make, rows
 from peers_inputs import CROPS as CROP_COUNTS
 from peers_inputs import SENTENCES
@@ -32,9 +32,11 @@ DRAWS = 10
 def measure(work: Path, many: int, only: str) -> dict[str, Any]:
     """The rows of each model, float32 first, timed together."""
     folders = inputs(work)
-    wanted = [row for row in rows() if row.name in (ORT, CPU, NVIDIA) and (row.model, row.name) != (TEXTS, NVIDIA)]
+    names = (ORT, CPU, NVIDIA, *SYMMETRIC)
+    wanted = [row for row in rows() if row.name in names and (row.model, row.name) != (TEXTS, NVIDIA)]
     wanted = [row for row in wanted if row.model == CROPS or row.name == CPU]
     wanted.append(Row(CROPS, f"{CPU}, {many:,} samples", "", "ours_int8", f"cpu:{many}"))
+    wanted.append(Row(CROPS, NO_DATA, "", "ours_int8", "cpu:none"))
     found: dict[str, list[dict[str, Any]]] = {}
     kept = work / "int8"
     kept.mkdir(exist_ok=True)

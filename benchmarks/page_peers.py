@@ -10,6 +10,8 @@ from typing import Any
 Row = dict[str, Any]
 CROPS, TEXTS = "efficientnet-lite0", "minilm"
 ORT, CPU, NVIDIA = "onnxruntime, MinMax, uint8 activations", "pocketzoo, for cpu", "pocketzoo, for tensorrt-rtx"
+SYMMETRIC = ("onnxruntime, symmetric int8, float biases", "Model Optimizer, max")  # in NVIDIA's encoding
+NO_DATA = f"{CPU}, no data"
 ASKED = ("", "asked", "measured", "met")
 PRUNED = {"0.1": 0.97, "0.2": 0.95, "0.3": 0.93}  # ratio -> agreement that is asked for
 
@@ -57,6 +59,7 @@ def render_int8(result: dict[str, Any]) -> str:
     crops, texts, many = result["models"][CROPS], result["models"][TEXTS], result["many"]
     bars = Bars()
     bars.int8(crops, texts)
+    bars.unseen(crops)
     few, more = _finished(crops).get(CPU, {}), _finished(crops).get(f"{CPU}, {many:,} samples", {})
     grown = more["peak_mb"] / few["peak_mb"] - 1 if few and more else None
     name = f"EfficientNet-Lite0: peak memory with {many:,} samples over that with {result['samples'][CROPS][0]}"
@@ -189,6 +192,22 @@ class Bars:
                 self.ask(f"{name}: same neighbor", "0.92", row.get("neighbours"), lambda v: v >= 0.92, "{:.3f}")
                 speed = row["latency"]["ratio"] if row else None
                 self.ask(f"{name}: faster than float32", "2.2x", speed, lambda v: v >= 2.2, "{:.2f}x")
+
+    def unseen(self, crops: Sequence[Row]) -> None:
+        """Those of int8 beside others' graphs, on photos that nothing was calibrated on."""
+        found = {name: row["sqnr"] for name, row in _finished(crops).items() if row.get("sqnr") is not None}
+
+        def above(name: str, rival: str, least: float) -> None:
+            if name in found and rival in found:
+                what = f"EfficientNet-Lite0, {name}: SQNR above {rival}"
+                self.ask(what, f"{least:+} dB", found[name] - found[rival], partial(le, least), "{:+.1f} dB")
+
+        if NO_DATA not in found:  # results of before, on other crops of the photos that calibrated
+            return
+        above(CPU, ORT, 5)
+        for rival in SYMMETRIC:
+            above(NVIDIA, rival, 3)
+        above(NO_DATA, CPU, -3)
 
     def cut(self, crops: Sequence[Row]) -> None:
         """Those of channels that are removed."""
