@@ -17,7 +17,6 @@ from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, load_floats, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
-from pocketzoo.compress.pipeline.step_report import with_report
 from pocketzoo.compress.pipeline.steps import take
 from pocketzoo.core.files import scratch_folder, sha256
 from pocketzoo.core.progress import SILENT, Progress

@@ -102,8 +102,8 @@ def test_what_is_printed_of_both_is_what_recounting_gives(compressed, small, cap
 def test_each_step_says_how_samples_of_calibration_did(small, small_registry, tmp_path):
     data = pictures(12, 5)
     bundle = compress(
-        small.path, tmp_path / "out", data=data, steps=[PruneConfig(ratio=0.3, multiple=1), Int8Config()], keep_slower=True,
-        accept=True, registry=small_registry,
+        small.path, tmp_path / "out", data=data, steps=[PruneConfig(ratio=0.3, multiple=1), Int8Config()],
+        keep_slower=True, accept=True, registry=small_registry,
     )  # fmt: skip
     train = data.split("train").samples
     for step, target in zip(bundle.manifest.steps, ("", "cpu"), strict=True):
