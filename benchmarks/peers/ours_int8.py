@@ -6,7 +6,6 @@ METHOD may end in a number of samples: "cpu:4096". "cpu:none" makes its own, of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,13 @@ from pocketzoo.zoo.backends.open_backend import timer_of
 
 
 def main() -> None:
+    given: Any
     (target, _, count), graph, samples, out = sys.argv[1].partition(":"), *map(Path, sys.argv[2:])
     with measured():
         model = onnx.load(graph)
-        given, registry = Samples(samples, count=int(count) if count else None), default_registry()
+        registry, given = default_registry(), Samples(samples)
+        if count:
+            given = _own(model) if count == "none" else Samples(samples, count=int(count))
         spec = registry.get("target", target)
         plan = int8.plan(model, Int8Config(), given)
         if timer := timer_of(spec, registry):
@@ -33,7 +35,7 @@ def main() -> None:
         onnx.save(int8.apply(model, plan, spec), out)
 
 
-def _own(model: onnx.ModelProto) -> Iterable[Any]:
+def _own(model: onnx.ModelProto) -> list[Any]:
     """What ``compress --data none`` calibrates on."""
     from pocketzoo.compress.samples.synthetic import synthetic_data
     from pocketzoo.zoo.bundles.manifest import ModelRef
