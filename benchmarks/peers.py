@@ -175,7 +175,7 @@ def key(row: Row, target: str) -> str:
 
 def inputs(work: Path) -> dict[str, Path]:
     """Each model's folder of a graph, samples and references, made once."""
-    makers = ("peers_inputs.py", "photos.py", "documents.py", "sides.py")
+    makers = ("peers_inputs.py", "photos.py", "documents.py", "sides.py", "minilm.py")
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in makers)).hexdigest()
     folder = work / digest[:12]
     done = subprocess.run([sys.executable, HERE / "peers_inputs.py", folder], check=False)
