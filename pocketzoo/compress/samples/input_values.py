@@ -1,4 +1,4 @@
-"""What the constants of a graph tell of the values that its inputs take: ranges of pixels, rows of embedding tables."""
+"""What the constants of a graph tell of the values that its inputs take: ranges of pixels, how many codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Values = npt.NDArray[np.float64]
 PIXELS = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))  # what pixels usually go to and from
 SPAN = (1.5, 8.0)  # of what a network reads: normalized pixels reach over 2 (-1 to 1) to 5
 USUAL = (-2.0, 2.0)  # of pixels that were normalized before
-SAME = ("Identity", "Cast")
+MOVED = ("Identity", "Cast", "Transpose")  # pixels by which the order of axes does not matter
+ARRANGED = (*MOVED, "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand")  # the same numbers in another shape
 
 
 def pixel_range(model: ModelProto, name: str) -> tuple[float, float]:
@@ -42,26 +43,38 @@ def pixel_range(model: ModelProto, name: str) -> tuple[float, float]:
     return USUAL
 
 
-def table_rows(model: ModelProto, name: str) -> int | None:
-    """How many rows the table has that an input of whole numbers picks from; None where it picks from none."""
+def code_count(model: ModelProto, name: str) -> int | None:
+    """How many values an input of whole numbers takes, from 0 on; None where nothing in the graph tells.
+
+    As many as the table has rows that it picks from, or as its one-hot code has places: a ``OneHot``, or a comparison
+    with 0, 1, 2 and so on.
+    """
     index = GraphIndex(model)
-    rows = [
-        int(table.dims[axis])
-        for read in _same(index, name)
-        for node in index.consumers.get(read, ())
-        if node.op_type == "Gather" and node.input[1] == read
-        if (table := index.constants.get(node.input[0])) is not None
-        for axis in [next((a.i for a in node.attribute if a.name == "axis"), 0)]
-        if table.dims
-    ]
-    return min(rows, default=None)
+    return min((count for read in _same(index, name) for count in _counts(index, read)), default=None)
+
+
+def _counts(index: GraphIndex, read: str) -> Iterator[int]:
+    for node in index.consumers.get(read, ()):
+        if node.op_type == "Gather" and node.input[1] == read:
+            table = index.constants.get(node.input[0])
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            if table is not None and table.dims:
+                yield int(table.dims[axis])
+        elif node.op_type == "OneHot" and node.input[0] == read:
+            depth = _constant(index, node.input[1])
+            if depth is not None and depth.size == 1:
+                yield int(depth.flat[0])
+        elif node.op_type == "Equal":
+            places = _constant(index, node.input[1] if node.input[0] == read else node.input[0])
+            if places is not None and places.size > 1 and np.array_equal(places.ravel(), np.arange(places.size)):
+                yield places.size
 
 
 def _same(index: GraphIndex, name: str) -> Iterator[str]:
-    """The tensor, and those that are the same in another type."""
+    """The tensor, and those that have its values in another type or shape."""
     yield name
     for node in index.consumers.get(name, ()):
-        if node.op_type in SAME:
+        if node.op_type in ARRANGED and node.input[0] == name:
             yield from _same(index, node.output[0])
 
 
@@ -80,7 +93,7 @@ def _first_arithmetic(index: GraphIndex, name: str) -> Iterator[tuple[NodeProto,
             if constant is None or not constant.size or (node.op_type == "Div" and node.input[0] != name):
                 return
             yield node, constant
-        elif node.op_type not in SAME:
+        elif node.op_type not in MOVED:
             return
         name = node.output[0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pocketzoo.compress.samples.images import is_image
 from pocketzoo.compress.samples.leaves import leaves
 from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 from pocketzoo.zoo.catalog.processor import Processor
@@ -64,22 +65,54 @@ def _batch(
 ) -> tuple[Arrays, str]:
     """A batch of samples, and what they are made of."""
     batch = dict(random_samples(processor, count))
-    images = [t for t in processor.inputs if t.batch == 0 and is_image(batch[t.name])]
+    places = {t.name: place for t in processor.inputs if t.batch == 0 and (place := _channels(batch[t.name]))}
+    images = [t for t in processor.inputs if t.name in places]
     if not images:
         ids = [t for t in processor.inputs if batch[t.name].dtype.kind in "iu"]
         drawn = _tokens(processor, ids, batch, graph, seed)
-        return {**batch, **drawn}, TOKENS if drawn or processor.text is not None else ARRAYS
+        if drawn or processor.text is not None:
+            return {**batch, **drawn}, TOKENS
+        return {**batch, **_bytes(processor, batch, seed)}, ARRAYS
     for number, tensor in enumerate(images):
-        low, high = _ends(processor, tensor, batch[tensor.name].shape[1], graph)
-        x = leaves(count, batch[tensor.name].shape[1:], seed + number)
-        batch[tensor.name] = (low + x * (high - low)).astype(tensor.dtype)
-    if len(images) == len(processor.inputs) == 1 and (net := module()) is not None:
+        shape = np.moveaxis(batch[tensor.name][0], places[tensor.name] - 1, 0).shape
+        low, high = _ends(processor, tensor, shape[0], graph)
+        x = low + leaves(count, shape, seed + number) * (high - low)
+        batch[tensor.name] = np.moveaxis(x, 1, places[tensor.name]).astype(tensor.dtype)
+    if len(images) == len(processor.inputs) == 1 and places[tensor.name] == 1 and (net := module()) is not None:
         # Here, because a graph alone needs no torch.
         from pocketzoo.compress.samples.batch_norms import batch_norms, resembling
 
         if batch_norms(net):
             return {tensor.name: resembling(net, batch[tensor.name], low, high, progress=progress)}, NORMS
     return batch, SHAPES
+
+
+def _channels(x: npt.NDArray[Any]) -> int | None:
+    """The axis of the channels of a batch of images, 1 or 3; None where they are no images."""
+    if x.ndim != 4 or not (x.dtype.kind == "f" or x.dtype == np.uint8):
+        return None
+    return next((axis for axis in (1, 3) if is_image(np.moveaxis(x[:1].astype(np.float32), axis, 1))), None)
+
+
+def _bytes(processor: Processor, batch: Arrays, seed: int) -> Arrays:
+    """Arrays of whole numbers of one byte, of all values that these have.
+
+    Raises:
+        DataError: the model reads wider ones alone, of which nothing tells how large they are.
+    """
+    kinds = {tensor.name: np.dtype(tensor.dtype) for tensor in processor.inputs}
+    if all(kind.kind in "iu" and kind.itemsize > 1 for kind in kinds.values()):
+        raise DataError(
+            f"nothing in the graph tells which whole numbers its input {next(iter(kinds))!r} takes, and what is"
+            " calibrated on others would be wrong",
+            "give --data, such as an .npz file with an array x",
+        )
+    generator = np.random.default_rng(seed)
+    return {
+        name: generator.integers(np.iinfo(kind).min, np.iinfo(kind).max, batch[name].shape, kind, endpoint=True)
+        for name, kind in kinds.items()
+        if kind.kind in "iu" and kind.itemsize == 1
+    }
 
 
 def _ends(
@@ -90,6 +123,8 @@ def _ends(
     if image is not None and image.name == tensor.name and len(image.mean) == channels:
         mean, std = (np.reshape(np.array(each, np.float32), (-1, 1, 1)) for each in (image.mean, image.std))
         return (image.value_range[0] - mean) / std, (image.value_range[1] - mean) / std
+    if tensor.dtype == "uint8":
+        return np.zeros((channels, 1, 1), np.float32), np.full((channels, 1, 1), 255, np.float32)
     from pocketzoo.compress.samples.input_values import pixel_range  # which needs onnx
 
     low, high = (np.full((channels, 1, 1), end, np.float32) for end in pixel_range(graph(), tensor.name))
@@ -97,13 +132,13 @@ def _ends(
 
 
 def _tokens(processor: Processor, inputs: list[TensorSpec], batch: Arrays, graph: Graph, seed: int) -> Arrays:
-    """Ids of the inputs that pick from a table of the graph, where nobody says how many there are."""
+    """Codes of the inputs of which the graph tells how many there are, where nobody says it."""
     if not inputs or (processor.text is not None and processor.text.vocabulary > 1):
         return {}
-    from pocketzoo.compress.samples.input_values import table_rows  # which needs onnx
+    from pocketzoo.compress.samples.input_values import code_count  # which needs onnx
 
     model, generator = graph(), np.random.default_rng(seed)
-    known = {tensor.name: table_rows(model, tensor.name) for tensor in inputs}
+    known = {tensor.name: code_count(model, tensor.name) for tensor in inputs}
     most = max((rows for rows in known.values() if rows is not None), default=0)
     return {
         tensor.name: generator.integers(0, rows, batch[tensor.name].shape).astype(batch[tensor.name].dtype)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketzoo.compress.samples.input_values import USUAL, pixel_range, table_rows
+from pocketzoo.compress.samples.input_values import USUAL, code_count, pixel_range
 
 
 def graph(nodes, constants, kind=TensorProto.FLOAT, shape=("batch", 3, 16, 16)):
@@ -51,10 +51,32 @@ def test_the_range_of_pixels_is_the_usual_one_that_the_graph_normalizes(nodes, c
 def test_ids_are_as_many_as_the_table_has_rows():
     table = np.zeros((37, 4), np.float32)
     ids = {"kind": TensorProto.INT64, "shape": ("batch", "sequence")}
-    assert table_rows(graph([node("Gather", "t", "x")], {"t": table}, **ids), "x") == 37
-    assert table_rows(graph([node("Gather", "t", "x", axis=1)], {"t": table}, **ids), "x") == 4
+    assert code_count(graph([node("Gather", "t", "x")], {"t": table}, **ids), "x") == 37
+    assert code_count(graph([node("Gather", "t", "x", axis=1)], {"t": table}, **ids), "x") == 4
     cast = [node("Cast", "x", out="i", to=TensorProto.INT32), node("Gather", "t", "i")]
-    assert table_rows(graph(cast, {"t": table}, **ids), "x") == 37
+    assert code_count(graph(cast, {"t": table}, **ids), "x") == 37
     two = [node("Gather", "t", "x", out="a"), node("Gather", "s", "x", out="b"), node("Add", "a", "b")]
-    assert table_rows(graph(two, {"t": table, "s": table[:9]}, **ids), "x") == 9
-    assert table_rows(graph([node("Cast", "x", to=1)], {}, **ids), "x") is None
+    assert code_count(graph(two, {"t": table, "s": table[:9]}, **ids), "x") == 9
+    assert code_count(graph([node("Cast", "x", to=1)], {}, **ids), "x") is None
+
+
+PLACES = np.arange(99, dtype=np.int32)
+BYTES = {"kind": TensorProto.INT32, "shape": ("batch", 6)}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "wanted"),
+    [
+        ([node("OneHot", "x", "n", "v")], {"n": np.array(7), "v": np.array([0, 1], np.float32)}, 7),
+        ([node("Reshape", "x", "s", out="a"), node("Equal", "a", "n")], {"s": [0, 6, 1], "n": PLACES[:9]}, 9),
+        ([node("Equal", "n", "x")], {"n": np.int32(0)}, None),  # with what pads
+        ([node("Equal", "n", "x")], {"n": PLACES[1:7]}, None),
+    ],
+)  # fmt: skip
+def test_codes_are_as_many_as_the_places_of_their_one_hot_code(nodes, constants, wanted):
+    assert code_count(graph(nodes, constants, **BYTES), "x") == wanted
+
+
+def test_the_order_of_axes_does_not_change_what_pixels_are():
+    nodes = [node("Transpose", "x", out="a", perm=[0, 3, 1, 2]), node("Mul", "a", "s")]
+    assert pixel_range(graph(nodes, {"s": np.float32(1 / 127)}, shape=("batch", 16, 16, 3)), "x") == (0.0, 255.0)

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from torch import nn
 
 from pocketzoo.compress.samples import synthetic as module
 from pocketzoo.compress.samples.synthetic import ARRAYS, JUDGING, NORMS, SHAPES, TOKENS, synthetic_data
+from pocketzoo.core.errors import DataError
 from pocketzoo.zoo.catalog.processor_configs import ArraysSpec
 from pocketzoo.zoo.catalog.signature import TensorSpec
 from pocketzoo.zoo.catalog.specs import InputSpec, TextSpec
@@ -16,6 +18,14 @@ IMAGES = InputSpec(shape=("batch", 3, 16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0
 TEXTS = TextSpec(vocabulary=50, pad=0, max_length=16, mask="attention_mask")
 STATES = ArraysSpec(inputs=(TensorSpec(name="state", shape=("batch", 5)),))
 NET = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4))
+
+ADDED = helper.make_model(
+    helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ("batch", 20))],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, ("batch", 20))],
+    )
+)  # fmt: skip
 
 
 def asked():
@@ -64,3 +74,32 @@ def test_of_arrays_nothing_is_known_but_their_form():
 def test_no_sample_is_of_a_source_that_could_be_left_out():
     data = made(IMAGES)
     assert {data.split(name).groups.count for name in ("train", "val", "test")} == {1}
+
+
+def arrays_of(kind, *shape):
+    return ArraysSpec(inputs=(TensorSpec(name="x", shape=("batch", *shape), dtype=kind),))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (16, 16, 3)])
+def test_images_of_bytes_are_of_all_that_a_byte_holds_whichever_axis_is_that_of_channels(shape):
+    data = made(arrays_of("uint8", *shape))
+    x = next(iter(Batches(data.split("train"), arrays_of("uint8", *shape))))[0]["x"]
+    assert (data.synthetic, x.shape[1:], x.dtype) == (SHAPES, shape, np.uint8)
+    assert x.min() < 30
+    assert x.max() > 225
+    first = np.moveaxis(x, shape.index(3) + 1, 1).astype(float)
+    assert np.abs(np.diff(first, axis=2)).mean() < 0.6 * first.std(), "neighbors are alike, as those of pixels are"
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [("uint8", 0, 255), ("int8", -128, 127), ("bool", 0, 1)])
+def test_arrays_of_bytes_have_all_values_of_their_type(kind, least, most):
+    data = made(arrays_of(kind, 2000), graph=lambda: ADDED)
+    assert data.synthetic == ARRAYS
+    x = next(iter(Batches(data.split("train"), arrays_of(kind, 2000))))[0]["x"]
+    assert (int(x.min()), int(x.max())) == (least, most)
+
+
+def test_whole_numbers_of_which_nothing_tells_how_large_they_are_are_refused():
+    with pytest.raises(DataError, match="which whole numbers its input 'x' takes") as error:
+        made(arrays_of("int64", 20), graph=lambda: ADDED)
+    assert "--data" in error.value.hint
