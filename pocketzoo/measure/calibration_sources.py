@@ -44,6 +44,8 @@ def source_sentences(manifest: Manifest) -> Iterator[str]:
     yield f"{given}; judged on {_counted(report.samples, 'sample')} of {_counted(report.sources, 'source')} left out"
     if compared := list(_compared(report, scores)):
         helps = "more sources would help" if _worse(report, scores) else "more sources would change little"
+        if sources + report.sources < FEWEST and not _worse(report, scores):
+            helps = "so few say little of others"
         yield f"on those left out, and on those of calibration: {', '.join(compared)}; {helps}"
 
 

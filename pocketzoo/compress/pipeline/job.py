@@ -27,7 +27,7 @@ from pocketzoo.zoo.bundles.bundle import Bundle
 from pocketzoo.zoo.bundles.plugin_source import plugin_sources
 from pocketzoo.zoo.catalog.backend import GraphTimer
 from pocketzoo.zoo.catalog.compressor import Compressor, GraphCompressor
-from pocketzoo.zoo.catalog.dataset import Dataset, SplitName
+from pocketzoo.zoo.catalog.dataset import SPLITS, Dataset, Groups, SplitName
 from pocketzoo.zoo.catalog.described import provider
 from pocketzoo.zoo.catalog.head_task import NO_ANSWERS, AnswerFacts
 from pocketzoo.zoo.catalog.processor import Processor
@@ -283,7 +283,7 @@ def prepare(
         samples=Inputs.of(batches("train", settings.samples), groups[0]),
         validation=batches("val", most),
         tests=batches("test"),
-        counts=source_counts(*groups),
+        counts=source_counts(*groups, _known(dataset)),
         task=task,
         providers={compressor.name: provider("compressor", compressor.name, known) for compressor, _ in pairs},
         structure=_structure(resolver, source, pairs) if modules else None,
@@ -292,6 +292,12 @@ def prepare(
         lacks_graphs=lacks,
         progress=progress,
     )
+
+
+def _known(dataset: Dataset) -> Groups | None:
+    """The sources of the test samples, where all splits were told them together."""
+    splits = [dataset.split(name) for name in SPLITS]
+    return None if any(split.groups is None for split in splits) else splits[-1].groups
 
 
 def _sources(

@@ -127,6 +127,38 @@ def test_of_three_sources_the_figures_are_said_to_be_those_of_calibration(compre
     assert "left out, and on" not in shown
 
 
+def test_of_four_sources_one_judges_and_is_said_to_say_little(compressed, capsys):
+    """Two calibrate and one tests."""
+    _, bundle = compressed(4)
+    assert bundle.manifest.provenance["calibration"]["left_out_sources"] == 1
+    print_decisions(bundle.manifest)
+    shown = capsys.readouterr().out
+    assert "of 2 sources, told apart by folder; judged on " in shown
+    assert " of 1 source left out" in shown
+    assert shown.rstrip().endswith(("more sources would help", "so few say little of others"))
+    few = replace(
+        bundle.manifest.steps[-1].report, sqnr=30.0, calibration=CalibrationScores(samples=9, sources=2, sqnr=30.0)
+    )
+    steps = (replace(bundle.manifest.steps[-1], report=few),)
+    *_, last = source_sentences(replace(bundle.manifest, steps=steps))
+    assert last.endswith("so few say little of others")
+
+
+@pytest.mark.usefixtures("untimed")
+@pytest.mark.parametrize(
+    ("given", "said"), [(3, "too few to leave any out: the figures"), (4, "; judged on 1 sample of 1 source left out")]
+)
+def test_photos_that_lie_in_a_folder_are_counted_as_they_were_given(
+    photos, small, small_registry, tmp_path, capsys, given, said
+):
+    bundle = compress(
+        small.path, tmp_path / "out", data=photos(tmp_path / "few", {"": given}, size=(8, 8), mode="L"),
+        steps=[Int8Config()], keep_slower=True, accept=True, registry=small_registry,
+    )  # fmt: skip
+    print_decisions(bundle.manifest)
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("untimed")
 def test_a_user_with_three_photos_is_told_what_their_figures_are(photos, small, small_registry, tmp_path, capsys):
     bundle = compress(

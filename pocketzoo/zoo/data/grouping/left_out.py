@@ -24,11 +24,12 @@ class SourceCounts:
     calibration: int
     left_out: int  # of the samples that judge
     shared: int  # sources that are in both
+    others: int = 0  # of samples that neither calibrate nor judge, such as those that test
 
     @property
     def fair(self) -> bool:
-        """Whether what judges is of sources that nothing was calibrated on, and not of one or two alone."""
-        return not self.shared and self.left_out > 0 and self.calibration + self.left_out >= FEWEST
+        """Whether what judges is of sources that nothing was calibrated on, of data that has enough for that."""
+        return not self.shared and self.left_out > 0 and self.calibration + self.left_out + self.others >= FEWEST
 
 
 def groups_of(calibrating: Split, judging: Split, most: tuple[int, int]) -> tuple[Groups, Groups]:
@@ -45,9 +46,11 @@ def groups_of(calibrating: Split, judging: Split, most: tuple[int, int]) -> tupl
     return groups.take(rows[0]), groups.take(rows[1] + counts[0])
 
 
-def source_counts(calibrating: Groups, judging: Groups) -> SourceCounts:
-    """Of the samples that calibrate, and of those that judge."""
-    return SourceCounts(calibrating.by, calibrating.count, judging.count, shared(calibrating, judging))
+def source_counts(calibrating: Groups, judging: Groups, testing: Groups | None = None) -> SourceCounts:
+    """Of the samples that calibrate, of those that judge, and of those that test where their sources are known."""
+    both = np.concatenate([calibrating.ids, judging.ids])
+    others = 0 if testing is None else len(np.setdiff1d(testing.ids, both))
+    return SourceCounts(calibrating.by, calibrating.count, judging.count, shared(calibrating, judging), others)
 
 
 def held_out(ids: npt.NDArray[np.int64] | None, count: int, one_in: int) -> npt.NDArray[np.bool_] | None:

@@ -23,7 +23,7 @@ def sentences(dataset: Dataset) -> Iterator[str]:
     both = {pair: shared(known[pair[0]], known[pair[1]]) for pair in combinations(known, 2)}
     if count < len(ids):
         few = count < FEWEST and any(both.values())
-        why = ", too few to leave any out: scores are of sources that are learned of" if few else ""
+        why = ", too few to leave any out: scores are of the sources that were learned from" if few else ""
         yield f"{dataset.name}: {len(ids):,} samples are of {counted(count)}, told apart by {by}{why}"
         for (one, other), sources in both.items() if not few else ():
             if sources:

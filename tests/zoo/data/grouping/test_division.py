@@ -91,7 +91,7 @@ def test_too_few_sources_are_divided_by_sample_and_that_is_said(count):
     sources = "1 source" if count == 1 else f"{count} sources"
     assert told.said == [
         f"few: 30 samples are of {sources}, told apart by folder, too few to leave any out: "
-        "scores are of sources that are learned of"
+        "scores are of the sources that were learned from"
     ]
 
 

@@ -55,6 +55,12 @@ def test_sources_are_counted_on_both_sides():
     assert SourceCounts("folder", 3, 1, 0).fair
     assert not SourceCounts("folder", 2, 1, 0).fair, "fewer than four in all"
     assert not SourceCounts("folder", 9, 0, 0).fair
+    tested = source_counts(
+        Groups(np.array([1, 1, 2]), "folder"), Groups(np.array([3]), "folder"), Groups(np.array([4, 4]), "folder")
+    )
+    assert tested == SourceCounts("folder", 2, 1, 0, 1)
+    assert tested.fair, "four in all, one of which tests"
+    assert source_counts(one, other, other) == counts, "which are counted already"
 
 
 def test_near_duplicates_of_data_in_memory_are_found_in_both_splits_together():
