@@ -16,6 +16,7 @@ from page_half_files import render as render_half_files
 from page_nodes import render as render_nodes
 from page_peers import render as render_peers
 from page_peers import render_int8
+from page_precision import render as render_precision
 from page_real_files import render as render_real_files
 from page_scaling import render as render_scaling
 
@@ -55,6 +56,7 @@ def page() -> str:
         "training": _training,
         "recipes": _recipes,
         "int8": _int8,
+        "precision": render_precision,
         "pruning": _pruning,
         "peers": _peers,
         "gpu": _gpu,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,17 @@ if TYPE_CHECKING:
     from pocketzoo.zoo.catalog.backend import GraphTimer
 
 
-def _plan_prune(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec) -> PrunePlan:
+def _plan_prune(
+    model: nn.Module,
+    config: PruneConfig,
+    samples: Iterable[Arrays],
+    target: TargetSpec,
+    *,
+    shipped: Callable[[ModelProto], ModelProto] | None = None,
+) -> PrunePlan:
     from pocketzoo.compress.pruning import prune
 
-    return prune.plan(model, config, samples, target)
+    return prune.plan(model, config, samples, target, shipped=shipped)
 
 
 def _apply_prune(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
@@ -128,8 +135,10 @@ def _fp8_of_int8(
     return fp8.apply(model, plan, encoding, samples)
 
 
-def _int8_multiple(target: TargetSpec) -> int | None:
-    return target.int8_multiple
+def _before_int8(target: TargetSpec) -> TargetSpec:
+    multiple = target.int8_multiple or target.channel_multiple
+    depthwise = target.int8_depthwise_multiple or target.int8_multiple or target.depthwise_multiple
+    return replace(target, channel_multiple=multiple, depthwise_multiple=depthwise, costs=target.int8_costs)
 
 
 @hookimpl
@@ -142,6 +151,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             config=PruneConfig,
             plan_type=PrunePlan,
             plan=_plan_prune,
+            times_shipped=True,
             apply=_apply_prune,
             weaker=_weaker_prune,
             describe=describe_prune,
@@ -178,7 +188,7 @@ def pocketzoo_compressors() -> list[Compressor]:
             tune=_tune_int8,
             apply=_apply_int8,
             describe=describe_int8,
-            channel_multiple=_int8_multiple,
+            module_target=_before_int8,
             exclude=_exclude_int8,
             for_graph=_int8_for_graph,
             fp8=_fp8_of_int8,

@@ -15,7 +15,7 @@ from pocketzoo.core.former_names import names_before
 from pocketzoo.zoo.backends.onnxruntime.facts import OnnxruntimeFacts
 from pocketzoo.zoo.backends.tensorrt.facts import DlaSpec, NvidiaFacts
 from pocketzoo.zoo.catalog.hookspecs import hookimpl
-from pocketzoo.zoo.catalog.specs import Fp8Encoding, Int8Encoding, TargetSpec
+from pocketzoo.zoo.catalog.specs import Fp8Encoding, Int8Encoding, KernelCosts, TargetSpec
 
 # onnxruntime's x86 and Arm kernels run fastest on uint8 activations with int32 biases. Its SkipLayerNormalization takes
 # longer than the addition and the layer norm apart: benchmarks/int8.py.
@@ -149,7 +149,12 @@ def pocketzoo_targets() -> list[TargetSpec]:
             name="cpu",
             summary="onnxruntime on x86 or Arm",
             int8=ONNXRUNTIME,
-            int8_multiple=16,  # off it, depthwise kernels in int8 take two to three times as long
+            # Off it depthwise kernels in int8 take 2.5 times as long: of 14 x 14 pixels 464, 472, 480 channels by 3 x 3
+            # 24, 62, 24 us, and 656, 664, 672 by 5 x 5 70, 189, 76 us; float ones and other layers have no such steps.
+            int8_depthwise_multiple=16,
+            # Of EfficientNet-Lite0's kernels, AVX-512 VNNI: 2.7 ps a multiply-accumulate (672 channels, 14 x 14),
+            # 20 ps a depthwise one (5 x 5 at 14 x 14), 44 ps a value (16 to 96 channels, 112 x 112).
+            int8_costs=KernelCosts(depthwise=7.5, value=16.0),
             domains=("", "ai.onnx.ml", "com.microsoft"),
             precisions=("fp32", "int8"),
             backend="onnxruntime",

@@ -15,6 +15,7 @@ from pocketzoo.compress.pipeline.acceptance import nothing_left
 from pocketzoo.compress.pipeline.checkpoints import checkpoints
 from pocketzoo.compress.pipeline.job import Job, prepare
 from pocketzoo.compress.pipeline.layer_tables import layer_table
+from pocketzoo.compress.pipeline.module_step import plan_for_shipping
 from pocketzoo.compress.pipeline.planned_graph import PlannedGraph, PlannedGraphs, check_names, load_floats, plan_graph
 from pocketzoo.compress.pipeline.settings import DEFAULTS, CompressSettings
 from pocketzoo.compress.pipeline.steps import take
@@ -193,7 +194,7 @@ def _forecast(job: Job) -> list[StepRecord]:
                 module = job.load_module(job.source)
                 before = module_cost(module, spec)
             job.progress.say(f"{compressor.name}: planning")
-            plan = compressor.plan(module, config, job.samples, job.module_target)
+            plan = plan_for_shipping(compressor, module, config, job)
             module = compressor.apply(module, plan, job.samples)
             cost = module_cost(module, spec)
         else:

@@ -111,8 +111,12 @@ class Job:
     @property
     def module_target(self) -> TargetSpec:
         """The target as steps on the module are to see it: which channels it likes hangs on what becomes of them."""
-        prefers = None if self.graph_step is None else self.graph_step[0].channel_multiple
-        multiple = None if prefers is None else prefers(self.target)
+        if self.graph_step is None:
+            return self.target
+        compressor = self.graph_step[0]
+        if compressor.module_target is not None:
+            return compressor.module_target(self.target)
+        multiple = None if compressor.channel_multiple is None else compressor.channel_multiple(self.target)
         return replace(self.target, channel_multiple=multiple) if multiple else self.target
 
     @cached_property

@@ -12,7 +12,7 @@ from pocketzoo.compress.pipeline.budgets import beyond_budget, budgets_of, own_j
 from pocketzoo.compress.pipeline.checkpoints import DISTILLATION
 from pocketzoo.compress.pipeline.graph_scores import NotFiniteError
 from pocketzoo.compress.pipeline.job import Job
-from pocketzoo.compress.pipeline.step_report import measure_step
+from pocketzoo.compress.pipeline.step_report import encoder_of, measure_step
 from pocketzoo.zoo.bundles.bundle import Bundle, Draft, graph_name, read_bundle, writing
 from pocketzoo.zoo.bundles.manifest import MODEL, Manifest
 from pocketzoo.zoo.bundles.step_record import Change, StepReport
@@ -63,7 +63,13 @@ def plan_module(attempt: Attempt, compressor: ModuleCompressor[Any, Any], job: J
     """Decide, and change nothing."""
     module = job.load_module(attempt.bundle)
     job.progress.say(f"{compressor.name}: planning")
-    return PlannedModule(module, compressor.plan(module, attempt.config, job.samples, job.module_target))
+    return PlannedModule(module, plan_for_shipping(compressor, module, attempt.config, job))
+
+
+def plan_for_shipping(compressor: ModuleCompressor[Any, Any], module: nn.Module, config: Any, job: Job) -> Any:
+    """What a step on the module decides; what it times, it times as the step on the graph after it makes it."""
+    known: dict[str, Any] = {"shipped": encoder_of(job)} if compressor.times_shipped else {}
+    return compressor.plan(module, config, job.samples, job.module_target, **known)
 
 
 def apply_to_module(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pocketzoo.compress.pipeline.graph_scores import race
 from pocketzoo.compress.pipeline.job import SCORED, Job
@@ -19,6 +19,9 @@ from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.graphs.files.graph_files import save_graph
 from pocketzoo.zoo.graphs.files.load_graph import read_graph
 from pocketzoo.zoo.models.model_costs import macs_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 FEW = 8  # samples that a graph is quantized on to be timed alone
 
@@ -40,9 +43,11 @@ def measure_step(
     if target.timed_here and not same:
         with scratch_folder() as folder:
             pair: list[Graphs] = [before, graph]
-            if manifest is not None and job.graph_step is not None:
-                made = [main_files(each)[0] for each in pair]  # a module has one graph
-                pair = [_as_shipped(path, job, folder / f"{i}.onnx") for i, path in enumerate(made)]
+            if manifest is not None and job.graph_step is not None and (encode := encoder_of(job)) is not None:
+                places = [folder / f"{i}.onnx" for i in range(len(pair))]
+                for each, place in zip(pair, places, strict=True):  # a module has one graph
+                    save_graph(encode(read_graph(main_files(each)[0])), place)
+                pair = [*places]
                 latency_of = f"{job.graph_step[0].name} for {target.name}"
             timed = race(pair[0], pair[1], job.sample)
         latency = Change(before=timed.before, after=timed.after)
@@ -94,14 +99,20 @@ def _metric(old: MetricValue, new: MetricValue) -> MetricChange:
     )
 
 
-def _as_shipped(graph: Path, job: Job, place: Path) -> Path:
-    """A float graph as the step on the graph will make it for the first target, its numbers only roughly."""
-    assert job.graph_step is not None
+def encoder_of(job: Job) -> Callable[[ModelProto], ModelProto] | None:
+    """What makes of a float graph that which is shipped for the first target, its numbers only roughly.
+
+    None where no step on the graph follows.
+    """
+    if job.graph_step is None:
+        return None
     compressor, config = job.graph_step
-    model = read_graph(graph)
-    plan = (compressor.sketch or compressor.plan)(model, config, replace(job.graph_samples, limit=FEW))
-    save_graph(compressor.apply(model, plan, job.target), place)
-    return place
+
+    def encode(model: ModelProto) -> ModelProto:
+        plan = (compressor.sketch or compressor.plan)(model, config, replace(job.graph_samples, limit=FEW))
+        return compressor.apply(model, plan, job.target)
+
+    return encode
 
 
 def with_report(manifest: Manifest | None, back: int = 1, **changes: Any) -> Manifest:

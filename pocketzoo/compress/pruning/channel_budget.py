@@ -19,6 +19,7 @@ from pocketzoo.compress.pruning.saliency import Elimination
 
 BISECTIONS = 40
 Counts = list[int]
+Multiples = int | Sequence[int]  # that stay of every group, or of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,17 @@ def choices(group: Group, multiple: int) -> Counts:
     return [0, *(total - remaining for remaining in range(total, 0, -1) if remaining % step == 0 and remaining < total)]
 
 
-def uniform(groups: Sequence[Group], ratio: float, multiple: int) -> Counts:
+def _of_each(groups: Sequence[Group], multiple: Multiples) -> Sequence[int]:
+    return [multiple] * len(groups) if isinstance(multiple, int) else multiple
+
+
+def uniform(groups: Sequence[Group], ratio: float, multiple: Multiples) -> Counts:
     """The same fraction of each group, as near as the multiple lets it."""
     counts = []
-    for group in groups:
+    for group, own in zip(groups, _of_each(groups, multiple), strict=True):
         total = len(group.channels)
         # Of two that are as near, the one that keeps more; a fraction of nothing is nothing.
-        options = choices(group, multiple) if ratio > 0 else [0]
+        options = choices(group, own) if ratio > 0 else [0]
         counts.append(min(options, key=lambda n: (abs(n - ratio * total), n)))
     return counts
 
@@ -63,14 +68,14 @@ class Curves:
     """Of every group: how many channels may go, what that does to the output, and what it saves."""
 
     def __init__(
-        self, groups: Sequence[Group], orders: Sequence[Elimination], saves: Sequence[float], multiple: int
+        self, groups: Sequence[Group], orders: Sequence[Elimination], saves: Sequence[float], multiple: Multiples
     ) -> None:
         """``saves``: what one channel of each group saves, in any unit."""
         self.options: list[npt.NDArray[np.float64]] = []
         self.harm: list[npt.NDArray[np.float64]] = []
         self.gain: list[npt.NDArray[np.float64]] = []
-        for group, order, save in zip(groups, orders, saves, strict=True):
-            options = [n for n in choices(group, multiple) if n <= len(order.order)]
+        for group, order, save, own in zip(groups, orders, saves, _of_each(groups, multiple), strict=True):
+            options = [n for n in choices(group, own) if n <= len(order.order)]
             total = np.array([order.costs[n - 1] if n else 0.0 for n in options])
             self.options.append(np.array(options, dtype=np.float64))
             self.harm.append(total)
@@ -116,13 +121,18 @@ class Curves:
         at = int(np.flatnonzero(self.options[i] == counts[i])[0])
         if not 0 <= at + by < len(self.options[i]):
             return None
-        saved = abs(self.gain[i][at + by] - self.gain[i][at])
+        saved = by * (self.gain[i][at + by] - self.gain[i][at])  # below 0 of channels that are worth less than nothing
         return int(self.options[i][at + by]), float(abs(self.harm[i][at + by] - self.harm[i][at]) / max(saved, 1e-30))
 
-    def share(self, target_saving: float) -> Counts:
-        """Counts that save ``target_saving`` in all, or as near below it as the options let them."""
+    def share(self, target_saving: float, units: Sequence[float] | None = None) -> Counts:
+        """Counts that save ``target_saving`` in all, or as near below it as the options let them.
+
+        ``units`` are what that counts for a channel of each group; without, what channels save of here.
+        """
 
         def saved(counts: Counts) -> float:
+            if units is not None:
+                return sum(n * unit for n, unit in zip(counts, units, strict=True))
             return float(sum(g[o == n][0] for g, o, n in zip(self.gain, self.options, counts, strict=True)))
 
         counts = self.within(lambda c: saved(c) > target_saving)  # just too much

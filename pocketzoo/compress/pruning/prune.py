@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from pocketzoo.compress.configs import PruneConfig
 from pocketzoo.compress.plans import Axis, PrunePlan, Saving
 from pocketzoo.compress.pruning import sparse
-from pocketzoo.compress.pruning.channel_budget import Counts, Curves, Weight, costs, removed, uniform
+from pocketzoo.compress.pruning.channel_budget import Counts, Weight, costs, removed
+from pocketzoo.compress.pruning.channel_counts import channel_counts, multiples_of
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channel_order import orders_of
 from pocketzoo.compress.pruning.channels import Channels, Group, Ids
 from pocketzoo.compress.pruning.held_layers import held_layers, removable_groups
+from pocketzoo.compress.pruning.kernel_time import KernelTime
 from pocketzoo.compress.pruning.latency_budget import fitting
 from pocketzoo.compress.pruning.left_out_sources import with_further
 from pocketzoo.compress.pruning.line_convolutions import (
@@ -30,7 +33,6 @@ from pocketzoo.compress.pruning.line_convolutions import (
     with_planes,
 )
 from pocketzoo.compress.pruning.refit import refit
-from pocketzoo.compress.pruning.saliency import Elimination
 from pocketzoo.compress.pruning.size_check import relied_on
 from pocketzoo.compress.statistics.calibration_batches import Inputs, first_batch, size_of
 from pocketzoo.compress.statistics.eligible_layers import (
@@ -46,14 +48,25 @@ from pocketzoo.core.name_patterns import check_skip, matches
 from pocketzoo.zoo.catalog.specs import TargetSpec
 from pocketzoo.zoo.modules.module_macs import module_macs
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 HEADS = ("num_heads", "num_attention_heads", "num_key_value_heads", "n_heads", "n_head", "nhead", "heads")
 HEADS_TIMES_SIZE = ("all_head_size",)
 
 
-def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], target: TargetSpec) -> PrunePlan:
+def plan(
+    model: nn.Module,
+    config: PruneConfig,
+    samples: Iterable[Arrays],
+    target: TargetSpec,
+    *,
+    shipped: Callable[[ModelProto], ModelProto] | None = None,
+) -> PrunePlan:
     """Choose what to remove. The model's outputs and whatever an unknown operator touches keep all their channels.
 
     So do layers that are not understood, and all that have channels in common with them: ``left`` of the plan says why.
+    ``shipped`` makes of a float graph what will run in its place: what a latency budget times.
 
     Raises:
         UnsupportedLayerError: the model cannot be traced, or timed for a latency budget.
@@ -71,7 +84,8 @@ def plan(model: nn.Module, config: PruneConfig, samples: Iterable[Arrays], targe
     own = replace(
         config, skip=inner_patterns(config.skip, known, widened), only=inner_patterns(config.only, known, widened)
     )
-    return outer_names(_plan_channels(with_planes(model, widened), own, samples, target, x, unfit), widened)
+    planes = with_planes(model, widened)
+    return outer_names(_plan_channels(planes, own, samples, target, x, unfit, shipped), widened)
 
 
 def _plan_channels(
@@ -81,6 +95,7 @@ def _plan_channels(
     target: TargetSpec,
     x: Inputs,
     unfit: Mapping[str, str],
+    shipped: Callable[[ModelProto], ModelProto] | None,
 ) -> PrunePlan:
     """``plan`` of channels, of a model whose convolutions are Conv2d, but for Conv1d that are ``unfit``, with why."""
     channels = find_channels(model, x)
@@ -97,14 +112,18 @@ def _plan_channels(
         left |= dict.fromkeys(makers, "the code around it relies on how many channels it has")
     left = held_layers(model, channels, left) | left
     left = {name: why for name, why in left.items() if not matches(name, config.skip)}
-    multiple = config.multiple or target.channel_multiple
+    multiples = multiples_of(model, channels, groups, config, target)
     orders = orders_of(model, channels, groups, samples)
 
     def planned(counts: Counts) -> PrunePlan:
         new_plan = _planned(model, channels, groups, uses, removed(channels, orders, counts), config)
         return replace(new_plan, left=left)
 
-    return planned(_counts(model, groups, orders, config, multiple, planned, x))
+    def timed(share: float, at: Callable[[float], Counts]) -> Counts:
+        return fitting(model, share, x, at, lambda counts: apply(model, planned(counts)), shipped)
+
+    time = None if target.costs is None else KernelTime.of(uses.weights, channels, groups, target.costs)
+    return planned(channel_counts(groups, orders, config, multiples, planned, timed, time))
 
 
 def apply(model: nn.Module, plan: PrunePlan, samples: Iterable[Arrays] | None = None) -> nn.Module:
@@ -172,48 +191,8 @@ def _uses(model: nn.Module, x: Inputs, channels: Channels) -> _Multiplied:
     return _Multiplied(weights, products, max(counted.total / samples - known, 0.0))
 
 
-def _counts(
-    model: nn.Module,
-    groups: list[Group],
-    orders: list[Elimination],
-    config: PruneConfig,
-    multiple: int,
-    planned: Callable[[Counts], PrunePlan],
-    x: Inputs,
-) -> Counts:
-    """How many channels each group loses: a fraction of all, or as many as a budget wants."""
-    budget = next((b for b in ("macs", "parameters", "latency") if getattr(config, b) is not None), "")
-    if not groups:
-        return []
-    if not budget:
-        if config.scope == "uniform":
-            return uniform(groups, config.ratio, multiple)
-        total = sum(len(g.channels) * g.width for g in groups)
-        return Curves(groups, orders, [float(g.width) for g in groups], multiple).share(config.ratio * total)
-    counted = "parameters" if budget == "parameters" else "macs"
-
-    def stays(counts: Counts) -> float:
-        saving = planned(counts).savings.get(counted)
-        return saving.after / max(saving.before, 1) if saving else 1.0
-
-    curves = None
-    if config.scope == "global":
-        each = [1 - stays([int(i == j) for j in range(len(groups))]) for i in range(len(groups))]
-        curves = Curves(groups, orders, each, multiple)
-
-    def at(share: float) -> Counts:
-        if curves is not None:
-            return curves.within(lambda counts: stays(counts) <= share)
-        low, high = 0.0, 1.0
-        for _ in range(16):
-            middle = (low + high) / 2
-            low, high = (low, middle) if stays(uniform(groups, middle, multiple)) <= share else (middle, high)
-        return uniform(groups, high, multiple) if share < 1 else [0] * len(groups)
-
-    share: float = getattr(config, budget)
-    if budget != "latency":
-        return at(share)
-    return fitting(model, share, x, at, lambda counts: apply(model, planned(counts)))
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 def _planned(

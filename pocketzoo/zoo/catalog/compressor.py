@@ -114,6 +114,9 @@ class ModuleCompressor(_Named[C, P]):
     form: ClassVar[Literal["module"]] = "module"
     plan: Callable[[nn.Module, C, Samples, TargetSpec], P]
     apply: Callable[[nn.Module, P, Samples | None], nn.Module]
+    # Whether ``plan`` is also given ``shipped``: what makes of a float graph that which a step on the graph will make
+    # for the target, its numbers only roughly, and which is to be timed in its place; None where no such step is.
+    times_shipped: bool = False
     # In place of ``apply`` when it compresses: trains on the outputs of the model the recipe began with, to win back
     # what the step before it lost. A budget is held after both.
     distill: Callable[[nn.Module, P, Samples, Distillation], nn.Module] | None = None
@@ -144,6 +147,8 @@ class GraphCompressor(_Named[C, P]):
     # How many channels (a multiple) a target likes in its graphs; None: the target's own ``channel_multiple``. Steps on
     # the module that come before keep to it.
     channel_multiple: Callable[[TargetSpec], int | None] | None = None
+    # The same and more: the target as steps on the module that come before are to see it.
+    module_target: Callable[[TargetSpec], TargetSpec] | None = None
     # A plan in a fraction of the time, whose graph is as fast and need not be as accurate: what steps before it are
     # timed by. None: ``plan`` itself.
     sketch: Callable[[onnx.ModelProto, C, Samples], P] | None = None

@@ -183,8 +183,7 @@ class BackboneSpec:
     head: str = ""  # the head it was pretrained with
     training: Mapping[str, object] = field(default_factory=dict)  # how it was pretrained, as far as that is recorded
     files: Mapping[str, Path] = field(default_factory=dict)  # what it is built from; copied into its bundles
-    # Of a backbone that comes in many shapes: a frozen dataclass as heads have one, and the spec with those options.
-    options: type[Any] | None = None
+    options: type[Any] | None = None  # of one in many shapes: a frozen dataclass as heads have, and the spec with it
     configure: Callable[[Any], BackboneSpec] | None = None
     generation: GenerationSpec | None = None  # of a language model that can write
 
@@ -207,8 +206,7 @@ class HeadSpec:
     task: str = ""  # a task's name; "*" in it is what the model reads: "*-classification"
     decoder: str = ""  # of its outputs; "": that of the task
     decoder_config: Any = None  # a config of that; None: its defaults
-    # A function of torch.nn.functional, where the loss of the task can be one; "" for a head that has nothing to learn.
-    loss: str = "cross_entropy"
+    loss: str = "cross_entropy"  # of torch.nn.functional, where the task can have one; "": there is nothing to learn
     returns: str = ""  # as in earlier releases: what it outputs, which stands for a task
     metric: str = ""  # of earlier releases, without effect: the task has one
     options: type[Any] | None = None
@@ -289,6 +287,14 @@ class Fp8Encoding:
     kernel: int  # most values that a filter has for each channel in
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelCosts:
+    """What kernels take, in units of a multiply-accumulate of a matrix product or plain convolution."""
+
+    depthwise: float  # a multiply-accumulate of a depthwise convolution
+    value: float  # reading or writing a value of what goes in or comes out
+
+
 @_reads_former(FORMER_TARGET_FIELDS, keep=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSpec:
@@ -301,7 +307,11 @@ class TargetSpec:
     facts: Any = None  # what that back end knows of it besides: a frozen dataclass, of ``BackendSpec.facts``
     fp8: Fp8Encoding | None = None  # where it computes in that
     channel_multiple: int = 8  # pruned layers keep a multiple of this many channels: what its kernels are made for
-    int8_multiple: int = 0  # the same where they become int8; 0: no other
+    depthwise_multiple: int = 0  # the same of what depthwise convolutions work on; 0: no other
+    int8_multiple: int = 0  # both where they become int8; 0: no other
+    int8_depthwise_multiple: int = 0
+    costs: KernelCosts | None = None  # by which pruned channels are to save time; None: channels alone count
+    int8_costs: KernelCosts | None = None  # the same where layers become int8
     half_multiple: int = 8  # the same in half precision
     opset: int = 20  # graphs are written in
     newest_opset: int = 0  # it reads; 0: any
@@ -310,12 +320,10 @@ class TargetSpec:
     slow: Mapping[str, str] = field(default_factory=dict)  # operator -> why, and what to do
     precisions: tuple[str, ...] = ("fp32",)  # of fp32, fp16, bf16, int8, fp8: what it computes in, best last
     keeps_fp32: tuple[str, ...] = ()  # operators that stay in float32 when a graph is turned into 16
-    # Precision -> operators that it has no kernels of in that, which stay in float32.
-    lacks_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lacks_kernels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # precision -> operators in float32
     sparse: bool = False  # kernels for 2:4 zeros
     device: Literal["cpu", "gpu", "npu"] = "cpu"
-    # Whether times of onnxruntime's CPU kernels say something of its own; None: if it is a CPU and names no back end.
-    timed_here: bool | None = None
+    timed_here: bool | None = None  # by onnxruntime's CPU kernels; None: if it is a CPU and names no back end
     former: Mapping[str, Any] = field(default_factory=dict)  # fields of the previous release, for its back end
 
     def __post_init__(self) -> None:
