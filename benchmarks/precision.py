@@ -1,6 +1,6 @@
 """Latency by what was measured: int8 with layers left in float that are faster so, and channels pruned for int8.
 
-Usage: python benchmarks/precision.py [--seconds 2] [--samples 64]. Needs examples/efficientnet-lite and what
+Usage: python benchmarks/precision.py [--seconds 2] [--samples 128]. Needs examples/efficientnet-lite and what
 benchmarks/peers.py needs of onnxruntime. All graphs are timed in one process on one thread, in turn, by the CPU time of
 the thread: ratios are the median over the rounds, with an interval of 99% by the sign test. Weights are rounded to
 nearest and nothing is refitted: graphs are as fast as with it, and how accurate they are benchmarks/int8.py and
@@ -10,6 +10,7 @@ benchmarks/sources.py say. Writes benchmarks/results/precision.json.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,8 +23,12 @@ import onnx
 import torch
 from environments import cache
 from page_peers import CROPS, ORT
-from peers import inputs, make, rows
+from peers import SCRIPTS, inputs, make, rows
+from peers_inputs import CROPS as CROP_COUNTS
 from record import write
+
+sys.path.insert(0, str(SCRIPTS))
+from common import Samples
 
 from pocketzoo import default_registry
 from pocketzoo.compress.configs import Int8Config, PruneConfig
@@ -72,7 +77,7 @@ def made(work: Path, folder: Path, samples: int) -> tuple[dict[str, Path], dict[
     net = build(ref, registry)
     load_pretrained(net, ref, registry)
     net.eval()
-    calibration = [whole[start : start + 8] for start in range(0, samples, 8)]
+    calibration = Samples(folder / "calibration.npy", count=samples)  # with their photos, as compress has them
     for ratio in RATIOS:
         config = PruneConfig(ratio=ratio, refit=False)
         plan = prune.plan(net, config, calibration, quantize.module_target(cpu))
@@ -120,7 +125,7 @@ def measure(seconds: float, samples: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--samples", type=int, default=CROP_COUNTS[0])
     args = parser.parse_args()
     torch.set_num_threads(1)
     work = cache() / "peers"

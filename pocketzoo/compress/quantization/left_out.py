@@ -110,7 +110,7 @@ def beside_few(
     """
     ids = getattr(samples, "groups", None)
     sources = FEWEST if ids is None else len(np.unique(ids))
-    if ids is None or sources >= FEWEST:
+    if ids is None or not 0 < sources < FEWEST:
         return samples, None
     few = Some(samples, turns(np.asarray(ids)) < SKETCHED // sources)
 

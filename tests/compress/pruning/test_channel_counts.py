@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pocketzoo.compress.configs import PruneConfig
-from pocketzoo.compress.plans import PrunePlan
+from pocketzoo.compress.plans import PrunePlan, Saving
+from pocketzoo.compress.pruning import channel_counts as channel_counts_
 from pocketzoo.compress.pruning import prune
 from pocketzoo.compress.pruning.channel_budget import Weight
 from pocketzoo.compress.pruning.channel_counts import TIME_SAVED, channel_counts
@@ -161,3 +162,54 @@ def test_a_latency_budget_is_of_what_is_shipped(block, samples, free):
     prune.plan(block, PruneConfig(latency=0.5), samples, free, shipped=shipped)
     assert seen[0] == 48
     assert len(seen) > 1
+
+
+def _group(*ids, width=1):
+    return Group(("0.weight",), np.array(ids), width)
+
+
+def untimed(share, at):
+    raise AssertionError("nothing is to be timed")
+
+
+def test_without_groups_nothing_is_counted():
+    def planned(counts: list[int]) -> PrunePlan:
+        raise AssertionError
+
+    for config in (PruneConfig(macs=0.5), PruneConfig(ratio=0.5), PruneConfig(latency=0.5)):
+        assert channel_counts([], [], config, [], planned, untimed) == []
+
+
+@pytest.mark.parametrize(("ratio", "counts"), [(0.25, [0, 1]), (0.26, [0, 1]), (0.5, [3, 1]), (0.24, [2, 0])])
+def test_a_ratio_of_all_counts_rows_of_weights(ratio, counts):
+    """Heads of three rows among single channels: of twelve rows in all a quarter is one head."""
+    groups = [_group(0, 1, 2, 3, 4, 5), _group(6, 7, width=3)]
+    orders = [Elimination((0, 1, 2, 3, 4), (1.0, 2, 3, 4, 5)), Elimination((6,), (0.5,))]
+    found = channel_counts(groups, orders, PruneConfig(ratio=ratio), [1, 1], lambda counts: PrunePlan(), untimed)
+    assert found == counts
+
+
+@pytest.mark.parametrize(
+    ("share", "ratios"), [(0.5, [0.5, 0.25, 0.375]), (0.3, [0.5, 0.75, 0.625]), (0.99, [0.5, 0.25])]
+)
+def test_the_same_share_of_all_is_halved_sixteen_times(share, ratios, monkeypatch):
+    """Between nothing and all; then the upper end is what goes."""
+    tried = []
+
+    def uniform(groups, ratio, multiple):
+        tried.append(ratio)
+        return [round(1000 * ratio)]
+
+    def planned(counts: list[int]) -> PrunePlan:
+        return PrunePlan(savings={"macs": Saving(before=1000, after=1000 - counts[0])})
+
+    monkeypatch.setattr(channel_counts_, "uniform", uniform)
+    config = PruneConfig(macs=share, scope="uniform")
+    given = ([_group(*range(9))], [], config, [1], planned, untimed)
+    found = channel_counts(*given)
+    assert len(tried) == 17
+    assert tried[: len(ratios)] == ratios
+    assert found == [round(1000 * (1 - share))]
+    assert tried[-1] == pytest.approx(1 - share, abs=1e-3)
+    tried.clear()
+    assert channel_counts(*given[:2], PruneConfig(macs=1.0, scope="uniform"), *given[3:]) == [0]

@@ -21,7 +21,6 @@ from pocketzoo.compress.pruning import channel_order, prune
 from pocketzoo.compress.pruning.channel_budget import Weight
 from pocketzoo.compress.pruning.channel_groups import find_channels
 from pocketzoo.compress.pruning.channels import Channels, Group
-from pocketzoo.compress.pruning.saliency import Elimination
 from pocketzoo.compress.statistics.second_moments import Moments, shrunk, split_moments
 from pocketzoo.core.errors import DataError, PocketzooError, UnknownNameError, UnsupportedLayerError
 from pocketzoo.core.typed import from_plain, to_plain
@@ -851,25 +850,6 @@ def test_a_budget_that_is_met_exactly_is_met(scope, budget, share, left, randomi
         }  # fmt: skip
 
 
-def test_without_groups_nothing_is_counted(net, cpu, samples):
-    def planned(counts: list[int]) -> PrunePlan:
-        raise AssertionError
-
-    for config in (PruneConfig(macs=0.5), PruneConfig(ratio=0.5), PruneConfig(latency=0.5)):
-        assert prune._counts(net, [], [], config, 1, planned, torch.from_numpy(samples[0])) == []
-
-
-@pytest.mark.parametrize(("ratio", "counts"), [(0.25, [0, 1]), (0.26, [0, 1]), (0.5, [3, 1]), (0.24, [2, 0])])
-def test_a_ratio_of_all_counts_rows_of_weights(ratio, counts, net, samples):
-    """Heads of three rows among single channels: of twelve rows in all a quarter is one head."""
-    groups = [_group(0, 1, 2, 3, 4, 5), _group(6, 7, width=3)]
-    orders = [Elimination((0, 1, 2, 3, 4), (1.0, 2, 3, 4, 5)), Elimination((6,), (0.5,))]
-    found = prune._counts(
-        net, groups, orders, PruneConfig(ratio=ratio), 1, lambda counts: PrunePlan(), torch.from_numpy(samples[0])
-    )
-    assert found == counts
-
-
 class Heads(nn.Module):
     """A layer of heads and what is said about it."""
 
@@ -1002,32 +982,6 @@ def test_what_is_cut_is_what_stays_in_its_order(attribute):
     prune._cut(norm, attribute, (Axis(dim=0, size=5, kept=(0, 3, 4)),))
     assert getattr(norm, attribute).tolist() == [0.0, 3.0, 4.0]
     assert getattr(norm, attribute).data_ptr() != whole.data_ptr()
-
-
-@pytest.mark.parametrize(
-    ("share", "ratios"), [(0.5, [0.5, 0.25, 0.375]), (0.3, [0.5, 0.75, 0.625]), (0.99, [0.5, 0.25])]
-)
-def test_the_same_share_of_all_is_halved_sixteen_times(share, ratios, net, samples, monkeypatch):
-    """Between nothing and all; then the upper end is what goes."""
-    tried = []
-
-    def uniform(groups, ratio, multiple):
-        tried.append(ratio)
-        return [round(1000 * ratio)]
-
-    def planned(counts: list[int]) -> PrunePlan:
-        return PrunePlan(savings={"macs": Saving(before=1000, after=1000 - counts[0])})
-
-    monkeypatch.setattr(prune, "uniform", uniform)
-    config = PruneConfig(macs=share, scope="uniform")
-    given = (net, [_group(*range(9))], [], config, 1, planned, torch.from_numpy(samples[0]))
-    found = prune._counts(*given)
-    assert len(tried) == 17
-    assert tried[: len(ratios)] == ratios
-    assert found == [round(1000 * (1 - share))]
-    assert tried[-1] == pytest.approx(1 - share, abs=1e-3)
-    tried.clear()
-    assert prune._counts(*given[:3], PruneConfig(macs=1.0, scope="uniform"), *given[4:]) == [0]
 
 
 def test_a_group_that_is_skipped_stops_no_other(net, samples, free):
