@@ -255,7 +255,10 @@ def _check_finite(name: str, low: Any, high: Any) -> None:
     DataError: the least or the largest value is not finite.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError(f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity")
+        raise DataError(
+            f"calibration: the activation {name!r} is not finite",
+            "check the samples, and the weights of the model, for NaN or infinity",
+        )
 
 
 def _session(model: onnx.ModelProto, tensors: Sequence[str], *, as_written: bool) -> BoundedSession:

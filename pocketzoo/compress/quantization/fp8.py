@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto
 from pocketzoo.compress.plans import Int8Plan, Range
 from pocketzoo.compress.quantization import smoothquant as smooth
 from pocketzoo.compress.quantization.calibration import observe
-from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers
+from pocketzoo.compress.quantization.gptq import Floats, Grid, Numbers, largest_weights
 from pocketzoo.compress.quantization.int8 import divisors, layer_inputs_of, prepare, with_needed_ranges
 from pocketzoo.compress.quantization.int8_bodies import inner_layers
 from pocketzoo.compress.quantization.qdq import QdqWriter
@@ -102,7 +102,7 @@ def activation_parameters(range_: Range) -> tuple[float, np.generic]:
 
 def _widest_scale(weight: Floats) -> Floats:
     """One scale for a weight (G, O, I), as (G, O)."""
-    return np.full(weight.shape[:2], scale_of(float(np.abs(weight).max(initial=0.0))), np.float32)
+    return np.full(weight.shape[:2], scale_of(float(largest_weights(weight).max(initial=0.0))), np.float32)
 
 
 def nearest(weight: Floats, scale: Floats) -> Numbers:

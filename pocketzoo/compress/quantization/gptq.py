@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pocketzoo.core.errors import DataError
+
 Floats = npt.NDArray[np.float32]
 Int8Array = npt.NDArray[np.int8]
 Numbers = npt.NDArray[Any]  # of a type of 8 bits
@@ -74,9 +76,25 @@ def _round(weight: Floats, hessian: Floats, scale: Floats, grid: Grid) -> Number
     return np.where(wins[..., None], better, plain)
 
 
+def largest_weights(weight: Floats) -> Floats:
+    """The largest absolute weight of each channel, (G, O).
+
+    Raises:
+        DataError: a weight is not finite.
+    """
+    largest: Floats = np.abs(weight).max(2, initial=0)
+    if not np.isfinite(largest).all():
+        raise DataError("weights of the model are not finite", "replace what is NaN or infinite in them")
+    return largest
+
+
 def widest_scale(weight: Floats) -> Floats:
-    """Scales (G, O) that make the largest weight of a channel 127; a channel of zeros gets 1."""
-    largest = np.abs(weight).max(2)
+    """Scales (G, O) that make the largest weight of a channel 127; a channel of zeros gets 1.
+
+    Raises:
+        DataError: a weight is not finite.
+    """
+    largest = largest_weights(weight)
     return np.where(largest > 0, largest / 127.0, 1.0).astype(np.float32)
 
 

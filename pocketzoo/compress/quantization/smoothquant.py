@@ -163,7 +163,8 @@ class ChannelStatistics:
         square = np.einsum("ni,ni->i", rows, rows, dtype=np.float64)
         if not np.isfinite(square).all():
             raise DataError(
-                f"calibration: the activation {name!r} is not finite", "check the samples for NaN or infinity"
+                f"calibration: the activation {name!r} is not finite",
+                "check the samples, and the weights of the model, for NaN or infinity",
             )
         seen = rows if len(rows) else np.zeros_like(rows, shape=(1, rows.shape[1]))  # nothing reaches no further than 0
         low, high = seen.min(0).astype(np.float64), seen.max(0).astype(np.float64)

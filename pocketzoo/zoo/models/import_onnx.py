@@ -84,11 +84,10 @@ def open_graph(
     metadata = replace(metadata, states={**metadata.states, **(states or {})})
     try:
         model = onnx.load(path, load_external_data=False)
-        names = [i.name for i in model.graph.input]
     except Exception as error:  # protobuf's errors share no base but Exception
         raise BundleError(f"{path} is not an ONNX graph", "give a .onnx file") from error
-    if not names or not model.graph.node:
-        raise BundleError(f"{path} is not an ONNX graph: it has no inputs or nodes", "give a .onnx file")
+    if not model.graph.node:
+        raise BundleError(f"{path} is not an ONNX graph: it has no nodes", "give a .onnx file")
     files = external_files(model, path)
     _refuse(model, path, files)
     metadata = _with_tokenizer(metadata, path)
@@ -281,6 +280,10 @@ def _tidied(model: ModelProto, path: Path, told: Mapping[str, int], progress: Pr
 
 def _refuse(model: ModelProto, path: Path, files: Collection[str]) -> None:
     """What cannot be read here, said before anything runs it."""
+    if not graph_inputs(model):
+        raise UnsupportedModelError(
+            f"{path} has no inputs, so that it always gives the same", "export the model with its inputs"
+        )
     check_graph(path, files=files)
     for side, values in (("reads", graph_inputs(model)), ("outputs", model.graph.output)):
         for value in values:

@@ -617,7 +617,7 @@ def test_refusals_say_all(model, values, refused):
     with refused(DataError) as caught:
         observe(model, ["x"], [np.full((1, 4), np.nan, np.float32)])
     assert caught.value.message == "calibration: the activation 'x' is not finite"
-    assert caught.value.hint == "check the samples for NaN or infinity"
+    assert caught.value.hint == "check the samples, and the weights of the model, for NaN or infinity"
 
 
 # -- parts

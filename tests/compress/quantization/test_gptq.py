@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketzoo.compress.quantization import gptq
-from pocketzoo.compress.quantization.gptq import BLOCK, DAMPING, cost, feedback, nearest, round_weight, widest_scale
+from pocketzoo.compress.quantization.fp8 import E4M3
+from pocketzoo.compress.quantization.gptq import (
+    BLOCK,
+    DAMPING,
+    INT8,
+    cost,
+    feedback,
+    nearest,
+    round_weight,
+    widest_scale,
+)
+from pocketzoo.core.errors import DataError
 
 SHAPES = [(1, 6, 20), (1, 1, 1), (5, 1, 9), (2, 4, 130), (3, 2, 64)]  # (G, O, I)
 
@@ -314,3 +325,13 @@ def test_a_large_hessian_is_worked_on_within_one_copy(monkeypatch):
     finally:
         tracemalloc.stop()
     assert peak < 2.4 * 8 * size**2  # in double precision once, the root twice in single, and products of a part
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("grid", [INT8, E4M3], ids=["int8", "fp8"])
+def test_weights_that_are_no_numbers_are_refused(grid, value):
+    weight = np.ones((1, 3, 4), np.float32)
+    weight[0, 1, 2] = value
+    with pytest.raises(DataError, match="weights of the model are not finite") as error:
+        grid.scales(weight)
+    assert "NaN" in error.value.hint

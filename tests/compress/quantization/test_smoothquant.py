@@ -498,4 +498,4 @@ def test_what_is_not_finite_is_refused_whole(refused):
         with refused(DataError) as caught:
             ChannelStatistics().add("a", np.array([[1.0, bad]], np.float32))
         assert caught.value.message == "calibration: the activation 'a' is not finite"
-        assert caught.value.hint == "check the samples for NaN or infinity"
+        assert caught.value.hint == "check the samples, and the weights of the model, for NaN or infinity"

@@ -296,6 +296,15 @@ def test_what_cannot_be_worked_on_is_refused_with_what_to_do(model, message, tmp
     assert caught.value.hint
 
 
+def test_a_graph_without_inputs_is_refused_as_what_it_is(tmp_path, refused):
+    node = helper.make_node("Relu", ["w"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, (3,))
+    weights = [numpy_helper.from_array(np.ones(3, np.float32), "w")]
+    path = write(tmp_path, helper.make_model(helper.make_graph([node], "g", [], [output], weights)))
+    with refused(UnsupportedModelError, "has no inputs, so that it always gives the same"):
+        open_graph(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a graph at all", b"\x00" * 64])
 def test_a_file_that_is_no_graph_says_so(content, tmp_path, refused):
     (tmp_path / "x.onnx").write_bytes(content)
