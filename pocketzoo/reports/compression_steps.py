@@ -93,10 +93,16 @@ def steps_table(manifest: Manifest, index: int) -> Markup:
     return render(
         "steps.html",
         name=f"steps-{index}",
-        caption=f"Each step against the graph it replaced, both timed in turn.{scored}",
+        caption=f"Each step against the graph it replaced, both timed in turn{_after(rows)}.{scored}",
         titles=["SQNR", *["on calibration samples"] * calibrated, *(_title(name, rows) for name in known)],
         rows=[_line(row, known, index, calibrated=calibrated) for row in rows],
     )
+
+
+def _after(rows: Sequence[_StepRow]) -> str:
+    """After which step the graphs of others were timed, as ``StepReport.latency_of`` has it."""
+    timed = dict.fromkeys((row.kind, row.report.latency_of) for row in rows if row.report.latency_of)
+    return "".join(f", those of {kind} after {step}" for kind, step in timed)
 
 
 def _title(name: str, rows: Sequence[_StepRow]) -> str:

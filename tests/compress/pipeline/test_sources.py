@@ -111,6 +111,8 @@ def test_each_step_says_how_samples_of_calibration_did(small, small_registry, tm
         whole, made = outputs(small.graph(""), x), outputs(bundle.graph(target), x)
         sqnr = 10 * math.log10((whole**2).sum() / ((whole - made) ** 2).sum())
         assert step.report.calibration.sqnr == pytest.approx(sqnr, abs=0.05)
+    page = report([bundle.path], tmp_path / "r.html").read_text()
+    assert "both timed in turn, those of prune after int8 for cpu. Scores" in page
 
 
 def test_of_three_sources_the_figures_are_said_to_be_those_of_calibration(compressed, capsys):
