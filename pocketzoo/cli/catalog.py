@@ -148,7 +148,7 @@ def _tensors(bundle: str) -> dict[str, dict[str, str]]:
             facts.append(STATES[each.role].format(each.state))
         for sqnr in each.sqnr:
             shown = "equal" if sqnr.value is None else f"{sqnr.value:.1f} dB"
-            facts.append(f"{shown} for {sqnr.target}{' (random samples)' * sqnr.on_random_samples}")
+            facts.append(f"{shown} for {sqnr.target}" + (f" ({sqnr.made_samples})" if sqnr.made_samples else ""))
         sides[f"{each.role}s"][f"{each.graph}.{each.name}" if each.graph else each.name] = ", ".join(facts)
     return {side: _first(lines) for side, lines in sides.items()}
 

@@ -89,7 +89,7 @@ def print_measurements(rows: Sequence[Measurement]) -> None:
     threads = f"{first.threads} thread{'s' * (first.threads != 1)}" if first.threads else "all cores"
     runtimes = " and ".join(dict.fromkeys(row.runtime for row in rows))
     echo(
-        f"medians on {runtimes}, {threads}, {first.samples} {'random ' * first.on_random_samples}samples; "
+        f"medians on {runtimes}, {threads}, {first.samples} {first.made_samples or 'samples'}; "
         f"agreement and SQNR against {first.bundle}; (x): times smaller or faster"
     )
     if first.metric is not None and first.metric.low is not None and first.metric.high is not None:

@@ -70,4 +70,4 @@ def _sqnr(sqnr: Sqnr | None, index: int) -> Markup | str:
     if sqnr is None:
         return NOTHING
     shown = Markup("equal") if sqnr.value is None else Number(sqnr.value, sqnr.key, index).shown(f"{sqnr.value:.1f}")
-    return shown + Markup(" (random samples)") if sqnr.on_random_samples else shown
+    return shown + Markup(" ({})").format(sqnr.made_samples) if sqnr.made_samples else shown

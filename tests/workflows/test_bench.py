@@ -16,6 +16,7 @@ from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
 from pocketzoo.train.fit import fit
 from pocketzoo.workflows.bench import ROUNDS, bench
 from pocketzoo.zoo.bundles.bundle import read_bundle, updating
+from pocketzoo.zoo.bundles.measured_on import RANDOM
 from pocketzoo.zoo.catalog.dataset import Dataset, Split
 from pocketzoo.zoo.data.load_data import load_data
 
@@ -177,7 +178,7 @@ def test_random_samples_replace_nothing_that_was_measured_on_data(fitted_copy, d
         random = bench([path], save=True, **QUICK)
     kept = read_bundle(path).manifest.measurements
     assert kept == (*measured, *random), "of random ones the last alone"
-    assert [row.on_random_samples for row in kept] == [False, True]
+    assert [row.made_samples for row in kept] == ["", RANDOM]
     assert random[0].measured is not None
     assert random[0].measured.data == "random samples"
     assert json.loads((path / "pocketzoo.json").read_text())["measurements"][1]["measured"]["data"] == "random samples"
@@ -185,7 +186,7 @@ def test_random_samples_replace_nothing_that_was_measured_on_data(fitted_copy, d
     assert "64 random samples" in run(*line).stdout
     assert json.loads(run(*line, "--json").stdout)[0]["measured"]["data"] == "random samples"
     runs = read_runs([read_bundle(path)], [path])
-    assert [each.on_random_samples for each in runs] == [False, True], "what is said first is of data"
+    assert [each.made_samples for each in runs] == ["", RANDOM], "what is said first is of data"
     assert "accuracy" in bench_headline(runs[0])
     assert bench_headline(runs[1]).endswith(", on random samples")
     page = run("report", path, "-o", tmp_path / "report.html")

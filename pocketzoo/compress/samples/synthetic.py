@@ -19,6 +19,7 @@ from pocketzoo.compress.samples.leaves import leaves
 from pocketzoo.core.arrays import Arrays
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
+from pocketzoo.zoo.bundles.measured_on import SYNTHETIC
 from pocketzoo.zoo.catalog.dataset import Dataset, Groups, Split
 from pocketzoo.zoo.catalog.processor import Processor
 from pocketzoo.zoo.catalog.signature import TensorSpec
@@ -56,7 +57,7 @@ def synthetic_data(
     ]
     train, val, test = splits
     return Dataset(
-        name="synthetic samples", labels=(), splits={"train": train, "val": val, "test": test}, seed=seed, synthetic=of
+        name=SYNTHETIC, labels=(), splits={"train": train, "val": val, "test": test}, seed=seed, synthetic=of
     )
 
 

@@ -87,7 +87,7 @@ def scatter(run: BenchRun, name: str, *, wide: bool) -> Markup:
     if missing := boxes.count(None):
         note = f"{missing} not labeled for lack of space: see the table"
         body.append(f'<text class="end" x="{axes.area.right:g}" y="16">{note}</text>')
-    title = f"{run.measure.name} against latency".capitalize() + f", {run.sample_word}" * run.on_random_samples
+    title = f"{run.measure.name} against latency".capitalize() + f", {run.sample_word}" * bool(run.made_samples)
     kind = "wide" if wide else "narrow"
     return svg(f"{name}-{kind}", width, height, title, _describe(run, points), body, kind)
 
@@ -152,7 +152,7 @@ class _Axes:
 
 def _quality(run: BenchRun) -> str:
     named = "agreement with the reference" if run.quality == "agreement" else run.measure.name
-    return named + f", {run.sample_word}" * run.on_random_samples
+    return named + f", {run.sample_word}" * bool(run.made_samples)
 
 
 def _words(run: BenchRun, point: Point, *, wide: bool) -> Words:

@@ -12,7 +12,6 @@ from typing import Any
 from pocketzoo.core.errors import DataError
 from pocketzoo.reports.measured.number_format import Number, kilobytes, milliseconds, percent, plain, points, times
 from pocketzoo.zoo.bundles.bundle import Bundle
-from pocketzoo.zoo.bundles.measured_on import RANDOM
 from pocketzoo.zoo.bundles.measurement import Measurement, runs_of
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 from pocketzoo.zoo.graphs.layer_cost import FLOATS
@@ -34,14 +33,14 @@ class BenchRun:
         return self.rows[0]
 
     @property
-    def on_random_samples(self) -> bool:
-        """Whether they say how fast the models are, and nothing of how well they answer."""
-        return self.reference.on_random_samples
+    def made_samples(self) -> str:
+        """What they are of where nobody took the samples, so that they say little of how well the models answer."""
+        return self.reference.made_samples
 
     @property
     def sample_word(self) -> str:
         """What was measured on."""
-        return RANDOM if self.on_random_samples else "samples"
+        return self.made_samples or "samples"
 
     @property
     def samples(self) -> Number:
@@ -156,7 +155,7 @@ def label(row: Measurement) -> str:
 def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[BenchRun]:
     """The runs that the bundles carry, each once: ``bench --save`` puts the same rows into every bundle it measured.
 
-    Of each bundle the last comes first; those on random samples come after all that were measured on data.
+    Of each bundle the last comes first; those on samples that nobody took come after all that were measured on data.
 
     Raises:
         DataError: a bundle has no measurements, and those of the others are not about it.
@@ -173,7 +172,7 @@ def read_runs(bundles: Sequence[Bundle], models: Sequence[str | Path]) -> list[B
         # A registered model is never written to: what is known of it is in the bundles it was measured with.
         if not bundle.manifest.measurements and bundle.manifest.name not in measured:
             raise DataError(f"{bundle.manifest.name} has no measurements", f"measure them first: {_command(models)}")
-    return sorted(runs, key=lambda run: run.on_random_samples)
+    return sorted(runs, key=lambda run: bool(run.made_samples))
 
 
 def _command(models: Sequence[str | Path]) -> str:
@@ -182,7 +181,7 @@ def _command(models: Sequence[str | Path]) -> str:
 
 def bench_headline(run: BenchRun) -> str:
     """What the best row won and what it cost, without a full stop."""
-    return _headline(run) + ", on random samples" * run.on_random_samples
+    return _headline(run) + (f", on {run.made_samples}" if run.made_samples else "")
 
 
 def _headline(run: BenchRun) -> str:

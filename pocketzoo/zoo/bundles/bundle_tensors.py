@@ -36,7 +36,7 @@ class Sqnr:
     precision: str
     value: float | None  # dB; None: it is equal
     key: str  # where the manifest has it
-    on_random_samples: bool = False
+    made_samples: str = ""  # see ``MeasuredOn.made_samples``
 
 
 def bundle_tensors(bundle: Bundle) -> list[TensorFacts]:
@@ -82,7 +82,7 @@ def _of_signature(graph: str, signature: ModelSignature, measured: dict[str, tup
 def _measured(bundle: Bundle) -> dict[str, tuple[Sqnr, ...]]:
     """Output -> what the last run that has a target says of it; the first row of a run is its reference.
 
-    What was measured on data counts before any random samples.
+    What was measured on data counts before any samples that nobody took.
     """
     measured: dict[str, dict[str, Sqnr]] = {}
     start = 0
@@ -99,10 +99,10 @@ def _measured(bundle: Bundle) -> dict[str, tuple[Sqnr, ...]]:
                     precision=row.precision,
                     value=value,
                     key=key,
-                    on_random_samples=row.on_random_samples,
+                    made_samples=row.made_samples,
                 )
                 known = measured.setdefault(name, {}).get(row.target)
-                if known is None or known.on_random_samples or not sqnr.on_random_samples:
+                if known is None or known.made_samples or not sqnr.made_samples:
                     measured[name][row.target] = sqnr
         start += len(run)
     return {name: tuple(of_targets.values()) for name, of_targets in measured.items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-RANDOM = "random samples"  # in place of the name of a data set
+RANDOM, SYNTHETIC = "random samples", "synthetic samples"  # in place of the name of a data set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +28,15 @@ class MeasuredOn:
     machine: Machine
     date: str  # and time, the same for all rows of a run, in UTC: "2026-11-29T14:05:59.123Z"; of before the date alone
     version: str = ""  # of the runtime; "" where it does not say
-    data: str = ""  # name of the data set; RANDOM, and in rows of before "", where there was none
+    data: str = ""  # name of the data set; RANDOM, SYNTHETIC, and in rows of before "", where there was none
     sha256: str = ""  # of the data; "" of rows that were not to be kept
 
     @property
-    def on_random_samples(self) -> bool:
-        """Whether it says how fast a model is, and nothing of how well it answers."""
-        return not self.sha256 and self.data in ("", RANDOM)
+    def made_samples(self) -> str:
+        """What it is of where nobody took the samples, so that it says little of how well a model answers; else ""."""
+        if not self.sha256 and self.data in ("", RANDOM):
+            return RANDOM
+        return SYNTHETIC if self.data == SYNTHETIC else ""
 
 
 def this_machine(gpu: str = "") -> Machine:

@@ -9,7 +9,7 @@ from itertools import chain, groupby
 from typing import Literal
 
 from pocketzoo.core.renamed import ReadByKey
-from pocketzoo.zoo.bundles.measured_on import RANDOM, MeasuredOn, now, this_machine
+from pocketzoo.zoo.bundles.measured_on import MeasuredOn, now, this_machine
 from pocketzoo.zoo.bundles.metric_value import MetricValue
 
 WIDE = 1.25  # times the median that one of ten runs may take before it is said
@@ -113,9 +113,9 @@ class Measurement(ReadByKey):
     measured: MeasuredOn | None = None  # where, when and on what; None in rows of before
 
     @property
-    def on_random_samples(self) -> bool:
-        """Whether no data were measured, so that agreement and SQNR say little."""
-        return self.measured is not None and self.measured.on_random_samples
+    def made_samples(self) -> str:
+        """See ``MeasuredOn.made_samples``."""
+        return "" if self.measured is None else self.measured.made_samples
 
 
 def measured_now(
@@ -161,10 +161,7 @@ def _repeats(new: Measurement, old: Measurement) -> bool:
     if new.measured is None or old.measured is None or not old.digest:
         return False
     subjects = [(row.digest, row.target, row.precision, row.runtime, row.threads, row.samples) for row in (new, old)]
-    places = [
-        (at.machine, at.version, RANDOM if at.on_random_samples else at.data, at.sha256)
-        for at in (new.measured, old.measured)
-    ]
+    places = [(at.machine, at.version, at.made_samples or at.data, at.sha256) for at in (new.measured, old.measured)]
     as_much = set(new.latency) >= set(old.latency) and (old.memory is None or new.memory is not None)
     return subjects[0] == subjects[1] and places[0] == places[1] and as_much
 

@@ -78,9 +78,9 @@ def _origin(manifest: Manifest) -> str:
 
 
 def _measured(manifest: Manifest) -> list[str]:
-    """What was measured last: on data if ever, else on random samples, which is said."""
+    """What was measured last: on data if ever, else on samples that nobody took, which is said."""
     runs = runs_of(manifest.measurements)
-    runs = [run for run in runs if not run[0].on_random_samples] or runs
+    runs = [run for run in runs if not run[0].made_samples] or runs
     lines = []
     for row in runs[-1] if runs else ():
         name = f"{row.precision} for {row.target}" if row.target else row.precision
@@ -89,8 +89,8 @@ def _measured(manifest: Manifest) -> list[str]:
             facts += [] if row.agreement is None else [f"agreement {row.agreement:.3f}"]
             facts += _nearness(row)
         if facts:
-            samples = f"{row.samples} {'random ' * row.on_random_samples}samples"
-            of = f" of {row.measured.data}" * (not row.on_random_samples) if row.measured else ""
+            samples = f"{row.samples} {row.made_samples or 'samples'}"
+            of = f" of {row.measured.data}" * (not row.made_samples) if row.measured else ""
             model = "" if row.bundle == manifest.name else f"{row.bundle}, "
             text = f"{model}{name}: {', '.join(facts)}, on {samples}{of}"
             lines.append(f"- measured: {_text(text)}")

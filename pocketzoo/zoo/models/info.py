@@ -52,7 +52,7 @@ def info(
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
     """A manifest, and where and when it was last measured, on data if it ever was."""
-    rows = [row for row in manifest.measurements if not row.on_random_samples] or manifest.measurements
+    rows = [row for row in manifest.measurements if not row.made_samples] or manifest.measurements
     last = rows[-1].measured if rows else None
     return {**to_plain(manifest), "measured": to_plain(last)}
 

@@ -10,8 +10,11 @@ from pocketzoo.compress.pipeline.compress_model import compress
 from pocketzoo.compress.pipeline.job import prepare
 from pocketzoo.compress.pipeline.settings import CompressSettings
 from pocketzoo.compress.samples.no_data import is_none
-from pocketzoo.compress.samples.synthetic import CALIBRATING, NORMS
+from pocketzoo.compress.samples.synthetic import CALIBRATING, JUDGING, NORMS
 from pocketzoo.core.errors import DataError
+from pocketzoo.reports.measured.bench_runs import bench_headline, read_runs
+from pocketzoo.reports.report import report
+from pocketzoo.zoo.bundles.measured_on import SYNTHETIC
 from pocketzoo.zoo.data.load_data import load_data
 
 
@@ -40,6 +43,24 @@ def test_int8_without_data_says_what_it_was_calibrated_on(small, small_registry,
     said = capsys.readouterr().out
     assert f"calibrated on 12 synthetic samples (from {NORMS}): no accuracy was measured" in said
     assert "source" not in said
+
+
+def test_wherever_figures_show_they_are_said_to_be_of_synthetic_samples(small, small_registry, tmp_path, monkeypatch):
+    """The table, the model card, the headline and the outputs of the report; nothing of bundles with data."""
+    monkeypatch.setattr("pocketzoo.compress.pipeline.compress_model.SECONDS", 0.0)
+    bundle = compress(
+        small.path, tmp_path / "out", data="none", steps=[Int8Config()], samples=12, keep_slower=True, accept=True,
+        registry=small_registry,
+    )  # fmt: skip
+    assert {row.made_samples for row in bundle.manifest.measurements} == {SYNTHETIC}
+    card = [line for line in (bundle.path / "README.md").read_text("utf8").splitlines() if "measured:" in line]
+    assert card
+    assert all(line.endswith(f" on {JUDGING} synthetic samples") for line in card), card
+    (run,) = read_runs([bundle], [bundle.path])
+    assert bench_headline(run).endswith(", on synthetic samples")
+    page = report([bundle.path], tmp_path / "r.html").read_text("utf8")
+    assert "synthetic samples on onnxruntime" in page
+    assert " (synthetic samples)</td>" in page
 
 
 def test_as_many_samples_as_are_worth_their_time(small, small_registry):
