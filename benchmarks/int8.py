@@ -20,7 +20,7 @@ import numpy as np
 from environments import cache
 from filelock import FileLock
 from page_peers import CPU, CROPS, NO_DATA, NVIDIA, ORT, SYMMETRIC, TEXTS, render_int8
-from peers import Row, add_latency, inputs, judge, make, rows
+from peers import Row, add_latency, inputs, judge, make, rows, test_groups
 from peers_inputs import CROPS as CROP_COUNTS
 from peers_inputs import SENTENCES
 from record import write
@@ -63,6 +63,7 @@ def measure(work: Path, many: int, only: str) -> dict[str, Any]:
     return {
         "models": found,
         "many": many,
+        "groups": test_groups(folders),
         "samples": {CROPS: CROP_COUNTS, TEXTS: SENTENCES},
         "noise": {str(decibels): agreement_under_noise(logits, decibels) for decibels in NOISE},
     }

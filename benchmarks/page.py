@@ -19,6 +19,7 @@ from page_peers import render_int8
 from page_precision import render as render_precision
 from page_real_files import render as render_real_files
 from page_scaling import render as render_scaling
+from page_sources import render_sources, render_truth
 
 from pocketzoo.zoo.bundles.early_format_2 import report_of
 
@@ -57,6 +58,8 @@ def page() -> str:
         "recipes": _recipes,
         "int8": _int8,
         "precision": render_precision,
+        "sources": render_sources,
+        "truth": render_truth,
         "pruning": _pruning,
         "peers": _peers,
         "gpu": _gpu,
@@ -329,7 +332,7 @@ def _pruning(result: dict[str, Any]) -> str:
     for name, model in result["models"].items():
         whole = model["rows"][0]["macs"]
         for row in model["rows"]:
-            quality = [f"{row[key]:.4f}" if key in row else "-" for key in ("accuracy", "agreement", "cosine")]
+            quality = [_with_interval(row, key) for key in ("accuracy", "agreement", "cosine")]
             cells.append([name, row["name"], f"{row['macs'] / 1e6:,.2f} ({row['macs'] / whole:.2f})", *quality])
     head = ["network", "pruned by", "MMACs (share)", "accuracy", "agreement", "cosine"]
     return f"""## Channels removed in one shot
@@ -342,6 +345,13 @@ its own vectors.
 
 {_table(head, cells)}
 """
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    if name not in row:
+        return "-"
+    low, high = row.get(f"{name}_interval", (None, None))
+    return f"{row[name]:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None and low < high else "")
 
 
 def _peers(result: dict[str, Any]) -> str:

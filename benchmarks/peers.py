@@ -24,6 +24,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from environments import InstallError, cache, environment
 from filelock import FileLock
 from page_peers import render
@@ -165,7 +166,8 @@ def judge(graph: Path, folder: Path) -> dict[str, Any]:
 def key(row: Row, target: str) -> str:
     """Changes when the row must be made again."""
     digest = hashlib.sha256(f"{row} {target} {TOOLS.get(row.tool)} {sys.version}".encode())
-    files = [SCRIPTS / "common.py", SCRIPTS / f"{row.script}.py", HERE / "peers_scores.py", HERE / "peers_inputs.py"]
+    files = [SCRIPTS / "common.py", SCRIPTS / f"{row.script}.py"]
+    files += [HERE / f"{name}.py" for name in ("peers_scores", "peers_inputs", "intervals")]
     if not row.tool:
         files += sorted((ROOT / "pocketzoo").rglob("*.py"))
     for file in files:
@@ -226,7 +228,12 @@ def measure(work: Path, only: str, fresh: bool) -> dict[str, Any]:
         if "failed" not in result:
             graphs[row.model][row.name] = out
     shapes = {model: add_latency(found[model], folder, graphs[model]) for model, folder in folders.items()}
-    return {"models": found, "shapes": shapes}
+    return {"models": found, "shapes": shapes, "groups": test_groups(folders)}
+
+
+def test_groups(folders: dict[str, Path]) -> dict[str, list[int]]:
+    """The source of each test sample: what answers are drawn by to compare two rows."""
+    return {model: np.load(folder / "test_groups.npy").tolist() for model, folder in folders.items()}
 
 
 def _words(result: dict[str, Any]) -> str:

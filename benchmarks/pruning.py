@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from environments import cache, environment
+from intervals import of_mean
 from peers import SCRIPTS, TOOLS, run
 from record import ROOT, write
 from sides import Side
@@ -37,7 +38,7 @@ TOKENS, SENTENCES = 16, (256, 256)
 SIDES: tuple[Side, Side] = ("calibration", "test")  # no document is on both
 
 
-def images() -> dict[str, np.ndarray]:
+def images(test: int = TEST) -> dict[str, np.ndarray]:
     """Fashion-MNIST in [-1, 1]: to train on, to calibrate (a part of it), to test."""
     import pocketzoo
     from pocketzoo.zoo.data.batches import Batches
@@ -45,7 +46,7 @@ def images() -> dict[str, np.ndarray]:
     data = pocketzoo.load_data("fashion-mnist")
     spec = pocketzoo.default_registry().get("backbone", "tinynet").input
     found = {}
-    for split, count in (("train", STEPS * BATCH), ("test", TEST)):
+    for split, count in (("train", STEPS * BATCH), ("test", test)):
         batches = list(Batches(data.split(split), spec, limit=count))
         found[split] = np.concatenate([x[spec.name] for x, _ in batches])
         found[f"{split}_labels"] = np.concatenate([y for _, y in batches])
@@ -82,8 +83,10 @@ def minilm() -> tuple[nn.Module, dict[str, np.ndarray]]:
     net, encode = encoder()
     rows = {}
     for part, side, count in zip(("calibrate", "test"), SIDES, SENTENCES, strict=True):
-        ids = [ids for text in sentences(side, 3 * count)[0] if len(ids := encode(text)) >= TOKENS]
-        rows[part] = np.array([i[:TOKENS] for i in ids], np.int64)[:count]
+        known = [(encode(text), i) for text, i in zip(*sentences(side, 3 * count), strict=True)]
+        long = [(ids[:TOKENS], i) for ids, i in known if len(ids) >= TOKENS][:count]
+        rows[part] = np.array([ids for ids, _ in long], np.int64)
+        rows["groups"] = np.array([i for _, i in long])  # of the last part, which tests
     return net, rows
 
 
@@ -114,14 +117,21 @@ def encoder() -> tuple[nn.Module, Callable[[str], list[int]]]:
     return net.eval(), lambda text: list(tokenizer.encode(text).ids)
 
 
-def score(name: str, wanted: np.ndarray, given: np.ndarray, data: dict[str, np.ndarray]) -> dict[str, float]:
-    """Accuracy on the test split and agreement with the original; of vectors the mean cosine to the original's."""
+def score(name: str, wanted: np.ndarray, given: np.ndarray, data: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Accuracy on the test split and agreement with the original; of vectors the mean cosine to the original's.
+
+    With intervals over documents, or images where each is by itself.
+    """
+    ids = data.get("groups", np.arange(len(wanted)))
     if name == "minilm":
-        return {"cosine": float((wanted * given).sum(-1).mean())}
+        cosines = (wanted * given).sum(-1).astype(np.float64)
+        return {"cosine": float(cosines.mean()), "cosine_interval": of_mean(cosines, ids)}
     answers = given.argmax(-1)
+    same = (answers == wanted.argmax(-1)).astype(np.float64)
     return {
         "accuracy": float((answers == data["test_labels"]).mean()),
-        "agreement": float((answers == wanted.argmax(-1)).mean()),
+        "agreement": float(same.mean()),
+        "agreement_interval": of_mean(same, ids),
     }
 
 

@@ -17,7 +17,7 @@ sys.path[:0] = [str(FOLDER), str(FOLDER / "peers")]
 import peers  # noqa: E402
 from common import Samples  # noqa: E402
 from int8 import agreement_under_noise  # noqa: E402
-from page_peers import CPU, render, render_int8  # noqa: E402
+from page_peers import CPU, ORT, render, render_int8  # noqa: E402
 from peers_scores import score  # noqa: E402
 
 
@@ -51,9 +51,12 @@ def test_answers_a_tenth_too_small_are_at_twenty_decibels(tmp_path: Path, model:
     x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     np.save(folder / "test.npy", x)
     np.save(folder / "test_reference.npy", x)
+    np.save(folder / "test_groups.npy", np.arange(16) // 2)
     row = score(_scaling(tmp_path / "m.onnx", 0.9), folder)
     assert row["sqnr"] == pytest.approx(20.0, abs=1e-3)
-    assert row[kept] == 1.0
+    assert row["sqnr_interval"] == pytest.approx((20.0, 20.0), abs=1e-3), "each source is at as many"
+    assert (row[kept], row[f"{kept}_interval"], row["kept"]) == (1.0, (1.0, 1.0), "1" * 16)
+    assert row["test_sources"] == 8
     assert score(_scaling(tmp_path / "same.onnx", 1.0), folder)["sqnr"] is None
 
 
@@ -63,6 +66,7 @@ def test_answers_turned_round_agree_nowhere(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     np.save(folder / "test.npy", x)
     np.save(folder / "test_reference.npy", x)
+    np.save(folder / "test_groups.npy", np.arange(16))
     assert score(_scaling(tmp_path / "m.onnx", -1.0), folder)["agreement"] == 0.0
 
 
@@ -86,11 +90,19 @@ def test_tool_that_fails_says_its_last_word(tmp_path: Path) -> None:
 
 
 def test_bar_that_is_not_met_says_so() -> None:
-    row = {**_row("pocketzoo, for cpu"), "sqnr": 24.0, "agreement": 0.995}
-    page = render(_result(row))
-    assert "| EfficientNet-Lite0, int8 for cpu: SQNR | 25 dB | 24.0 dB | **no** |" in page
-    assert "| EfficientNet-Lite0, int8 for cpu: agreement | 0.99 | 0.995 | yes |" in page
-    assert "| MiniLM, int8 for cpu: cosine | 0.997 | failed | **no** |" in page
+    row = {**_row(CPU), "sqnr": 24.0, "kept": "0011", "latency": {"ms": 1.0, "ratio": 2.0}}
+    theirs = {**_row(ORT), "sqnr": 20.0, "kept": "1110", "latency": {"ms": 1.0, "ratio": 1.9}}
+    page = render(_result(row, theirs))
+    assert "int8 for cpu: SQNR above onnxruntime's static graph | 5 dB | +4.0 dB | **no** |" in page
+    assert "int8 for cpu: latency over onnxruntime's static graph | 0.93 | 0.95 | **no** |" in page
+    assert "| MiniLM, int8 for cpu: cosine | 0.998 | failed | **no** |" in page
+
+
+@pytest.mark.parametrize(("kept", "told"), [("1110", "+0.000 to +0.000 | yes"), ("0000", "-1.000 to -0.500 | **no**")])
+def test_agreement_is_compared_in_pairs_over_sources(kept: str, told: str) -> None:
+    """Two sources of two samples: the rival's 1110 less 0000 is 1 of one and 1/2 of the other."""
+    page = render(_result({**_row(CPU), "kept": kept}, {**_row(ORT), "kept": "1110"}))
+    assert f"agreement less onnxruntime's, paired | not below 0 | {told} |" in page
 
 
 @pytest.mark.parametrize(
@@ -133,14 +145,16 @@ def _row(name: str) -> dict[str, Any]:
     return {
         "name": name, "tool": "x", "bytes": 4, "sqnr": None, "agreement": 1.0, "macs": 8, "seconds": 1.0,
         "cpu_seconds": 1.0, "peak_mb": 1.0, "latency": {"ms": 1.0, "ratio": 1.0}, "versions": {"x": "1"},
-        "nvidia": {"accepted": True, "built": True, "reason": ""},
+        "nvidia": {"accepted": True, "built": True, "reason": ""}, "kept": "1111", "test_sources": 2,
     }  # fmt: skip
 
 
-def _result(row: dict[str, Any]) -> dict[str, Any]:
+def _result(*rows: dict[str, Any]) -> dict[str, Any]:
     text = {**_row("float32"), "cosine": 1.0, "neighbours": 1.0}
+
     return {
         "samples": {"efficientnet-lite0": (1, 1), "minilm": (1, 1)},
         "shapes": {"minilm": [1, 17]},
-        "models": {"efficientnet-lite0": [_row("float32"), row], "minilm": [text]},
+        "models": {"efficientnet-lite0": [_row("float32"), *rows], "minilm": [text]},
+        "groups": {"efficientnet-lite0": [0, 0, 1, 1], "minilm": [0]},
     }
