@@ -62,7 +62,11 @@ GROWN = 0.1  # of the bytes of a file, from which on it is said that what is sto
 @survives_exit
 @keywords_renamed(reading="metadata")
 def open_graph(
-    path: Path, metadata: OnnxMetadata | None = None, progress: Progress = SILENT, *, states: States | None = None
+    path: str | Path,
+    metadata: OnnxMetadata | None = None,
+    progress: Progress = SILENT,
+    *,
+    states: States | None = None,
 ) -> Bundle:
     """Import an ONNX file as a bundle, written below ``home()`` on first use. It has a graph and no module.
 
@@ -80,6 +84,7 @@ def open_graph(
         UnsupportedModelError: inputs or outputs that are no arrays, or inputs of a type that nothing here makes.
     """
     require("onnxruntime")  # before anything is read
+    path = Path(path)
     metadata = metadata or OnnxMetadata()
     metadata = replace(metadata, states={**metadata.states, **(states or {})})
     try:
@@ -180,7 +185,7 @@ def _told(model: onnx.ModelProto, metadata: OnnxMetadata) -> dict[str, int]:
 
 def _with_tokenizer(metadata: OnnxMetadata, path: Path) -> OnnxMetadata:
     """The metadata with the tokenizer that lies alongside the file, where there is one and none is named."""
-    place = metadata.tokenizer or path.parent / "tokenizer.json"
+    place = Path(metadata.tokenizer or path.parent / "tokenizer.json")
     if metadata.tokenizer is not None and not place.is_file():
         raise DataError(f"there is no tokenizer at {place}", "give its tokenizer.json")
     return replace(metadata, tokenizer=place if place.is_file() else None)

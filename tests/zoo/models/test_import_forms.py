@@ -199,7 +199,7 @@ def test_weights_are_read_from_wherever_they_lie_in_the_graph_s_folder(location,
     path.write_bytes(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
     )
-    bundle = open_graph(path)
+    bundle = open_graph(str(path))  # as text, as every other function of the package takes a path
     rows = np.eye(4, dtype=np.float32)
     (out,) = open_session(bundle.graph()).run(None, {"x": rows})
     assert np.array_equal(out, weight)
