@@ -9,14 +9,7 @@ from torch import Tensor, nn
 
 from pocketzoo.compress.pruning.channels import Channels, Group
 from pocketzoo.compress.pruning.gauss_newton import output_sensitivity, sensitivities, square_root
-from pocketzoo.compress.pruning.left_out_sources import (
-    SENT_BACK,
-    ReadingLayer,
-    folds_of,
-    made_of,
-    orders_by_sources,
-    sources_of,
-)
+from pocketzoo.compress.pruning.left_out_sources import SENT_BACK, ReadingLayer, folds_of, made_of, orders_by_sources
 from pocketzoo.compress.pruning.saliency import ChannelReader, Elimination, HeldOutCost, eliminate
 from pocketzoo.compress.statistics.eligible_layers import Layer, weighted_layers
 from pocketzoo.compress.statistics.sample_moments import sample_moments
@@ -91,7 +84,7 @@ def _orders_by_sources(
         for name, ids in reads.items()
     ]
     matter = sensitivities(model, list(found[0]), samples, SENT_BACK)
-    return orders_by_sources(groups, readers, matter, found, moments, sources_of(samples))
+    return orders_by_sources(groups, readers, matter, found, moments)
 
 
 def _weighed(layer: Layer, matter: Tensor | None) -> Tensor:

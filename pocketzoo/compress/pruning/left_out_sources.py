@@ -3,9 +3,7 @@
 With the channels B of a layer's inputs gone, and its bias taking their mean, its output is off by W_B (x_B - E[x_B]):
 what that does to the model's output is a quadratic form in the set B (see ``_form``), which needs no inverse of second
 moments that few sources say little about. Channels go by the form of all samples. What their number costs is judged in
-folds: chosen on some sources, and counted on those that are left out. What few sources say of how much a channel varies
-is shrunk towards the mean of its layer (as variances are in Smyth 2004, doi:10.2202/1544-6115.1027), where the folds
-say that this helps: of two channels that are silent on all of them, that which has small weights goes first.
+folds: chosen on some sources, and counted on those that are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from pocketzoo.zoo.data.read_once import ReadOnce
 
 FEW = 64  # sources: with more of them second moments, and weights that are refitted by them, hold
 FOLDS = 4
-PRIOR = 2  # sources, whose worth of evidence the prior is that all channels of a layer vary alike
 SENT_BACK = 64  # samples, for the sensitivity to an error that a sample has everywhere
 
 
@@ -53,12 +50,6 @@ def folds_of(samples: Iterable[Arrays]) -> Tensor | None:
     if not 2 <= len(sources) < min(FEW, len(ids)):
         return None
     return torch.from_numpy(number % min(FOLDS, len(sources)))
-
-
-def sources_of(samples: Iterable[Arrays]) -> int:
-    """How many sources the samples are of; 0 where they do not say."""
-    groups = getattr(samples, "groups", None)
-    return 0 if groups is None else len(np.unique(np.asarray(groups)))
 
 
 @dataclass(frozen=True)
@@ -96,42 +87,27 @@ def orders_by_sources(
     matter: Mapping[str, Sensitivity],
     folds: Sequence[Mapping[str, SampleMoments]],
     made: Mapping[str, SampleMoments] | None = None,
-    sources: int = 0,
 ) -> list[Elimination]:
     """For each group its channels in the order they should go, with costs as left-out sources find them.
 
     ``folds``: what each reader reads of the samples of each fold. ``made``: of samples that were made of those of all
-    folds but the first: they are used where that says that they help. ``sources``: how many all samples are of; where
-    that is known, channels are chosen with the prior (see ``PRIOR``) as well, if the folds say that it helps.
+    folds but the first: they are used where that says that they help.
     """
     known = [reader for reader in readers if reader.name in matter and all(reader.name in fold for fold in folds)]
     if made is not None and not _helps(groups, known, matter, folds, made):
         made = None
-    priors = [0.0, PRIOR / sources] if sources else [0.0]
-    orders: list[list[Elimination]] = [[] for _ in priors]
-    harm = np.zeros(len(priors))
+    orders = []
     for group in groups:
         mine = [reader for reader in known if not set(reader.channels).isdisjoint(group.channels.tolist())]
-        totals = np.zeros((len(priors), max(len(group.channels) - 1, 0)))
+        total = np.zeros(max(len(group.channels) - 1, 0))
         for i in range(len(folds)):
-            form, alike = _chosen_on(group, mine, matter, folds, i, None)
-            judge = _judged_on(group, mine, matter, folds, i)
-            fewer = len(folds) / max(len(folds) - 1, 1)  # sources, and what they say is worth less
-            totals += [_costs(judge, _order(form + prior * fewer * alike)) for prior in priors]
-        form, alike = _chosen_on(group, mine, matter, folds, None, made)
+            order = _order(_chosen_on(group, mine, matter, folds, i, None))
+            total += _costs(_judged_on(group, mine, matter, folds, i), order)
+        order = _order(_chosen_on(group, mine, matter, folds, None, made))
         members = group.channels.tolist()
-        for found, total, prior in zip(orders, totals, priors, strict=True):
-            order = _order(form + prior * alike)
-            costs = np.maximum.accumulate(np.maximum(total / len(folds), 0.0))
-            found.append(Elimination(tuple(members[i] for i in order), tuple(costs.tolist())))
-        if totals.size:
-            harm += totals[:, : _few(group)].mean(1)
-    return orders[int(harm.argmin())]
-
-
-def _few(group: Group) -> int:
-    """How many of a group may go: of more, no choice is a good one."""
-    return max(len(group.channels) // 2, 1)
+        costs = np.maximum.accumulate(np.maximum(total / len(folds), 0.0))
+        orders.append(Elimination(tuple(members[i] for i in order), tuple(costs.tolist())))
+    return orders
 
 
 def _helps(
@@ -146,9 +122,9 @@ def _helps(
     for group in groups:
         mine = [reader for reader in readers if not set(reader.channels).isdisjoint(group.channels.tolist())]
         judge = _judged_on(group, mine, matter, folds, 0)
-        few = slice(_few(group))
-        without += float(_costs(judge, _order(_chosen_on(group, mine, matter, folds, 0, None)[0]))[few].mean())
-        joined += float(_costs(judge, _order(_chosen_on(group, mine, matter, folds, 0, made)[0]))[few].mean())
+        few = slice(len(group.channels) // 2)  # that may go: of more, no choice is a good one
+        without += float(_costs(judge, _order(_chosen_on(group, mine, matter, folds, 0, None)))[few].mean())
+        joined += float(_costs(judge, _order(_chosen_on(group, mine, matter, folds, 0, made)))[few].mean())
     return joined < without
 
 
@@ -173,14 +149,12 @@ def _chosen_on(
     folds: Sequence[Mapping[str, SampleMoments]],
     without: int | None,
     made: Mapping[str, SampleMoments] | None,
-) -> tuple[Tensor, Tensor]:
-    """The form, and what it would be if all inputs of a reader varied alike and by themselves."""
-    form, alike = torch.zeros(2, len(group.channels), len(group.channels), dtype=torch.float64)
+) -> Tensor:
+    form = torch.zeros(len(group.channels), len(group.channels), dtype=torch.float64)
     for reader in readers:
         moments, mean = _moments(reader.name, folds, without, made)
         form += _form(group, reader, matter[reader.name], moments, mean)
-        alike += _form(group, reader, matter[reader.name], moments, mean, True)
-    return form, alike
+    return form
 
 
 def _judged_on(
@@ -197,26 +171,22 @@ def _judged_on(
     return form
 
 
-def _form(
-    group: Group, reader: ReadingLayer, matter: Sensitivity, moments: SampleMoments, mean: Tensor, alike: bool = False
-) -> Tensor:
+def _form(group: Group, reader: ReadingLayer, matter: Sensitivity, moments: SampleMoments, mean: Tensor) -> Tensor:
     """The quadratic form A (n, n): 1_B A 1_B is the relative squared error of the output where the channels B go.
 
-    Errors that differ from position to position add up in square; that of a sample's mean does as it is. ``alike``: as
-    if all inputs varied as they do on average, independent of one another.
+    Errors that differ from position to position add up in square; that of a sample's mean does as it is.
     """
     within = (moments.within / len(moments.means)).double()
     between = moments.between(mean if reader.shifts else torch.zeros_like(mean)).double()
-    if alike:
-        within, between = (torch.full_like(x.diagonal(), float(x.diagonal().mean())).diag() for x in (within, between))
     inputs = _weighed(reader.weight, matter.each) * within + _weighed(reader.weight, matter.together) * between
-    place = {channel: i for i, channel in enumerate(group.channels.tolist())}
+    members = group.channels.tolist()
+    place = {channel: i for i, channel in enumerate(members)}
     width = len(inputs) // len(reader.channels)
-    read = torch.tensor([i for i, channel in enumerate(reader.channels) if channel in place], dtype=torch.int64)
-    mine = (read[:, None] * width + torch.arange(width)).flatten()
-    to = torch.tensor([place[reader.channels[i]] for i in read.tolist()], dtype=torch.int64).repeat_interleave(width)
-    rows = inputs.new_zeros(len(place), len(mine)).index_add_(0, to, inputs[mine][:, mine])
-    return inputs.new_zeros(len(place), len(place)).index_add_(1, to, rows)
+    of_input = torch.zeros(len(inputs), len(members), dtype=inputs.dtype)
+    for i, channel in enumerate(reader.channels):
+        if channel in place:
+            of_input[i * width : (i + 1) * width, place[channel]] = 1
+    return of_input.T @ inputs @ of_input
 
 
 def _weighed(weight: Tensor, matter: Tensor) -> Tensor:

@@ -91,23 +91,6 @@ def test_the_form_is_what_removal_does_to_the_output(shifts):
     torch.testing.assert_close(*(left_out_sources._form(group, reader, m, read, read.mean) for m in (diagonal, whole)))
 
 
-@pytest.mark.parametrize("shifts", [True, False])
-def test_where_inputs_vary_alike_the_form_is_that_of_their_mean_variance(shifts):
-    generator = torch.Generator().manual_seed(3)
-    roots = [torch.randn(3, 3, generator=generator, dtype=torch.float64) for _ in range(2)]
-    matter = Sensitivity(*(root.T @ root for root in roots))
-    group = Group(("w",), np.array([4, 7, 9]))
-    reader = ReadingLayer("l", torch.randn(3, 4, generator=generator), [4, 9, 7, 2], shifts)
-    read = moments(generator, 5, 4)
-    about = read.mean if shifts else torch.zeros(4)
-    levels = float(read.within.diagonal().mean() / 5), float((read.means - about).square().mean())
-    # Two samples for each input, which they alone excite: second moments are the identity, and the mean is zero.
-    apart = torch.cat([torch.eye(4), -torch.eye(4)]) * (4 * levels[1]) ** 0.5
-    even = SampleMoments(torch.eye(4) * 8 * levels[0], apart)
-    found = left_out_sources._form(group, reader, matter, read, read.mean, True)
-    torch.testing.assert_close(found, left_out_sources._form(group, reader, matter, even, even.mean), rtol=1e-5, atol=0)
-
-
 def test_an_order_takes_the_cheapest_next_and_costs_add_up():
     generator = torch.Generator().manual_seed(2)
     root = torch.randn(6, 6, generator=generator, dtype=torch.float64)
@@ -140,19 +123,6 @@ def test_what_is_dead_on_all_sources_but_one_is_no_longer_free():
     assert found.costs[0] == pytest.approx((4.0 + 0.01) / 2)
     (own,) = orders_by_sources([GROUP], [READER], MATTER, [folds[0] | {"l": folds[0]["l"] + folds[1]["l"]}])
     assert own.costs[0] == pytest.approx(0.01)
-
-
-QUIET, LOUD = fold([[0.01, 0.2, 3.0], [-0.01, -0.2, -3.0]]), fold([[2.0, 0.2, 3.0], [-2.0, -0.2, -3.0]])
-
-
-@pytest.mark.parametrize(("weight", "folds", "helps"), [(3.0, [QUIET] * 3 + [LOUD], True), (3.0, [QUIET] * 4, False)])
-def test_of_silent_channels_that_of_small_weights_goes_first_where_folds_say_so(weight, folds, helps):
-    """Channel 0 has large weights and is silent on three folds: on the fourth it is loud, or it is not."""
-    reader = ReadingLayer("l", torch.diag(torch.tensor([weight, 1.0, 1.0])), [0, 1, 2], True)
-    (without,) = orders_by_sources([GROUP], [reader], MATTER, folds)
-    (found,) = orders_by_sources([GROUP], [reader], MATTER, folds, sources=4)
-    assert without.costs[0] == pytest.approx(9.0 if helps else 0.0009, rel=0.01)
-    assert found == without if not helps else found.costs[0] == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize(("level", "first"), [(2.0, 1), (0.0, 0)])
