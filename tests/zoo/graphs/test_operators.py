@@ -31,6 +31,7 @@ ALONE = {
     "compress/quantization/embedding_tables.py": ({"Gather"}, "writes it"),
     "compress/quantization/qdq.py": ({"Conv"}, "NVIDIA fuses a convolution alone with the addition after it"),
     "compress/quantization/smoothquant.py": ({"MatMul"}, "walks the products of an attention, and scales their rows"),
+    "compress/samples/input_values.py": ({"Gather"}, "asks how many rows the table has that it picks from"),
     "deploy/triton/image_preprocessing_graph.py": ({"Gather", "MatMul"}, "writes them"),
     "plugins/targets.py": (
         {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "RNN"},
