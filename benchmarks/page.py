@@ -351,7 +351,7 @@ def _with_interval(row: dict[str, Any], name: str) -> str:
     if name not in row:
         return "-"
     low, high = row.get(f"{name}_interval", (None, None))
-    return f"{row[name]:.3f}" + (f" ({low:.3f}-{high:.3f})" if low is not None and low < high else "")
+    return f"{row[name]:.4f}" + (f" ({low:.4f}-{high:.4f})" if low is not None and low < high else "")
 
 
 def _peers(result: dict[str, Any]) -> str:

@@ -179,7 +179,7 @@ def _mistaken(label: str, scores: dict[str, Any]) -> str:
 @click.option("--prune", type=float, metavar="R", help="Remove this fraction of the channels, 0-1.")
 @click.option("--low-rank", type=float, metavar="E", help="Factorize; keep this fraction of the energy, 0-1.")
 @click.option("--int8", is_flag=True, help="Quantize weights and activations to int8.")
-@data_option(required=True, more="; none without data")
+@data_option(required=True)
 @click.option("--target", "targets", multiple=True, default=("cpu",), show_default=True, shell_complete=names("target"),
               help="Target to encode for; repeatable.")  # fmt: skip
 @click.option("--samples", type=Whole(1), default=256, show_default=True, help="Maximum number of calibration samples.")
@@ -218,7 +218,7 @@ def compress(
     """Make MODEL smaller and faster, and measure it.
 
     Steps come from a recipe, from --prune, --low-rank and --int8 (in this order), or both. An interrupted run resumes
-    when the same command is given again. Exit code 3: a step was rejected.
+    when the same command is given again. Without data: --data none. Exit code 3: a step was rejected.
     """
     from pocketzoo.compress.pipeline import compress_model
     from pocketzoo.compress.pipeline.acceptance import way_out, worse

@@ -94,11 +94,8 @@ class _AskedLater(click.Option):
 NO_DATA = "Missing option '--data'"
 
 
-def data_option(required: bool, more: str = "") -> Callable[[F], F]:
-    """``--data`` and the options that name columns of a table; the command gets them as one reference.
-
-    ``more``: what the option may be besides, for its help.
-    """
+def data_option(required: bool) -> Callable[[F], F]:
+    """``--data`` and the options that name columns of a table; the command gets them as one reference."""
 
     def decorate(f: F) -> F:
         @wraps(f)
@@ -129,7 +126,7 @@ def data_option(required: bool, more: str = "") -> Callable[[F], F]:
             "--data",
             metavar="D",
             shell_complete=names("dataset"),
-            help=f"Registered name, class folders, .npz or table{more}.",
+            help="Registered name, class folders, .npz or table.",
             required=required,
             cls=_AskedLater,
         )

@@ -47,6 +47,11 @@ def joined(batches: Sequence[Arrays], axes: Axes | None = None) -> dict[str, npt
     }
 
 
+def own_memory(batch: Arrays) -> Arrays:
+    """Rows of a batch with memory of their own, or the whole batch would stay."""
+    return {name: x.copy() for name, x in batch.items()}
+
+
 def row_of(output: npt.NDArray[Any], row: int, axis: int | None) -> npt.NDArray[Any]:
     """One sample of an output that counts them along ``axis``; None: it is for all samples.
 

@@ -44,7 +44,7 @@ def test_the_page_shows_what_was_recorded(monkeypatch):
 
     rows = [
         {"name": "float32", "macs": 2_000_000, "accuracy": 0.9, "agreement": 1.0},
-        {"name": "pocketzoo", "share": 0.5, "macs": 1_000_000, "accuracy": 0.8768, "agreement": 0.95},
+        {"name": "pocketzoo", "share": 0.5, "macs": 1_000_000, "accuracy": 0.8765, "agreement": 0.95},
     ]
     text = page._pruning({"steps": 400, "batch": 64, "samples": [512, 2000], "models": {"vit": {"rows": rows}}})
-    assert "| vit | pocketzoo | 1.00 (0.50) | 0.877 | 0.950 | - |" in text
+    assert "| vit | pocketzoo | 1.00 (0.50) | 0.8765 | 0.9500 | - |" in text

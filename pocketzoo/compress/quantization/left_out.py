@@ -25,7 +25,7 @@ from pocketzoo.compress.samples.choice import Some, choose
 from pocketzoo.compress.samples.further import Joined, turns
 from pocketzoo.compress.samples.shapes import shapes
 from pocketzoo.compress.statistics.histogram import Histogram
-from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.arrays import Arrays, own_memory
 from pocketzoo.zoo.artifacts.driver import Repeated
 from pocketzoo.zoo.data.grouping.sentences import FEWEST
 
@@ -91,7 +91,7 @@ def left_out(
         return (sample for i, sample in enumerate(one_by_one(model, samples)) if i in wanted)
 
     furthest, others = (
-        [_copy(sample) for sample in chosen(places[:: -(-len(places) // TRIED)])] for places in (gone, rest)
+        [own_memory(sample) for sample in chosen(places[:: -(-len(places) // TRIED)])] for places in (gone, rest)
     )
     histograms = _without(model, seen.histograms, Repeated(lambda: chosen(gone)))
     for name, histogram in histograms.items():
@@ -142,11 +142,6 @@ def furthest_of(far: npt.NDArray[np.floating[Any]], ids: npt.NDArray[np.int64] |
         if len(gone) < count and len(gone) + len(own) <= max(2 * count, 1) and len(gone) + len(own) < len(far):
             gone += own
     return gone if len(gone) >= count and len(sources) > 1 else order[:count]
-
-
-def _copy(sample: Arrays) -> Arrays:
-    """Or its whole batch would stay in memory."""
-    return {name: value.copy() for name, value in sample.items()}
 
 
 def _without(model: ModelProto, histograms: Mapping[str, Histogram], samples: Iterable[Arrays]) -> dict[str, Histogram]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pocketzoo.compress.samples.images import ImageMaker
 from pocketzoo.compress.samples.tokens import TokenMaker
-from pocketzoo.core.arrays import Arrays, batch_size, joined, named, rows
+from pocketzoo.core.arrays import Arrays, batch_size, joined, named, own_memory, rows
 
 Ids = npt.NDArray[np.int64]
 Make = Callable[[np.random.Generator], tuple[Arrays, int]]  # -> one more sample (a batch of one), and its source
@@ -112,7 +112,7 @@ def _pool(samples: Iterable[Arrays]) -> tuple[list[Arrays], Ids]:
             return [], np.zeros(0, np.int64)  # not all count samples along their first axis
         for row in range(batch_size(arrays)):
             own = rows(arrays, slice(row, row + 1))
-            kept.append((0 if turn is None else int(turn[place]), place, {name: x.copy() for name, x in own.items()}))
+            kept.append((0 if turn is None else int(turn[place]), place, own_memory(own)))
             size, place = size + _bytes(kept[-1][2]), place + 1
             if size > POOL and len(kept) > 1:
                 size -= _bytes(kept.pop(max(range(len(kept)), key=lambda i: kept[i][:2]))[2])

@@ -159,7 +159,12 @@ def _mirror(places: Ids, size: int) -> Ids:
 
 def _stated(image: InputSpec | None, name: str, reach: tuple[Image, Image]) -> tuple[Image, Image]:
     """Black and white (C, 1, 1) as an input's spec has them, else the least and largest values of its samples."""
-    if image is None or image.name != name or len(image.mean) != len(reach[0]):
-        return reach
+    return black_and_white(image, name, len(reach[0])) or reach
+
+
+def black_and_white(image: InputSpec | None, name: str, channels: int) -> tuple[Image, Image] | None:
+    """What pixels of both are (C, 1, 1) once they are normalized; None where ``image`` is not of that input."""
+    if image is None or image.name != name or len(image.mean) != channels:
+        return None
     mean, std = (np.reshape(np.array(each, np.float32), (-1, 1, 1)) for each in (image.mean, image.std))
     return (image.value_range[0] - mean) / std, (image.value_range[1] - mean) / std

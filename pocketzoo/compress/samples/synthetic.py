@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pocketzoo.compress.samples.images import is_image
+from pocketzoo.compress.samples.images import Image, black_and_white, is_image
 from pocketzoo.compress.samples.leaves import leaves
-from pocketzoo.core.arrays import Arrays
+from pocketzoo.core.arrays import Arrays, own_memory
 from pocketzoo.core.errors import DataError
 from pocketzoo.core.progress import SILENT, Progress
 from pocketzoo.zoo.bundles.measured_on import SYNTHETIC
@@ -52,7 +52,7 @@ def synthetic_data(
     rows = [sample_of(batch, row, processor.inputs) for row in range(sum(counts))]
     ends = np.cumsum((0, *counts))
     splits = [
-        Split([_copy(row) for row in rows[start:end]], groups=Groups(np.zeros(end - start, np.int64), "synthetic"))
+        Split([own_memory(row) for row in rows[start:end]], groups=Groups(np.zeros(end - start, np.int64), "synthetic"))
         for start, end in pairwise(ends)
     ]
     train, val, test = splits
@@ -116,14 +116,10 @@ def _bytes(processor: Processor, batch: Arrays, seed: int) -> Arrays:
     }
 
 
-def _ends(
-    processor: Processor, tensor: TensorSpec, channels: int, graph: Graph
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _ends(processor: Processor, tensor: TensorSpec, channels: int, graph: Graph) -> tuple[Image, Image]:
     """The values (C, 1, 1) of black and white: as the input states them, else as the graph's constants tell."""
-    image = processor.image
-    if image is not None and image.name == tensor.name and len(image.mean) == channels:
-        mean, std = (np.reshape(np.array(each, np.float32), (-1, 1, 1)) for each in (image.mean, image.std))
-        return (image.value_range[0] - mean) / std, (image.value_range[1] - mean) / std
+    if (stated := black_and_white(processor.image, tensor.name, channels)) is not None:
+        return stated
     if tensor.dtype == "uint8":
         return np.zeros((channels, 1, 1), np.float32), np.full((channels, 1, 1), 255, np.float32)
     from pocketzoo.compress.samples.input_values import pixel_range  # which needs onnx
@@ -146,8 +142,3 @@ def _tokens(processor: Processor, inputs: list[TensorSpec], batch: Arrays, graph
         for tensor in inputs
         if (rows := known[tensor.name]) is not None and rows == most  # not types of tokens, of which most are 0
     }
-
-
-def _copy(sample: Arrays) -> Arrays:
-    """Or its whole batch would stay in memory."""
-    return {name: x.copy() for name, x in sample.items()}
